@@ -1,0 +1,8 @@
+"""Where records can be delivered: one file per destination, and its line in this table."""
+
+from collections.abc import Mapping
+
+TABLE: Mapping[str, str] = {
+    "folder": "destinations.folder:Folder",
+    "s3": "destinations.s3:S3",
+}

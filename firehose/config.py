@@ -1,0 +1,330 @@
+"""What a configuration file may say, and how it is read: the only file that reads the environment.
+
+Unknown keys are refused, every problem of a file is reported at once, and a stream's definition is kept as it was
+written (`Definition`), with its references unresolved, so that the catalogue never holds a secret.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from firehose import registry, yaml_file
+from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
+
+STREAM_NAME = r"^(?!\.{1,2}$)[a-zA-Z0-9_.-]{1,64}$"
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class Block(BaseModel):
+    """A block of the file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ServiceOptions(Block):
+    """The process: where it listens, where it keeps its data, and the bounds of intake."""
+
+    listen: Annotated[str, Field(pattern=r"^.*:\d{1,5}$")] = "127.0.0.1:4573"
+    data_dir: str = "data"
+    region: str = "us-east-1"
+    account_id: Annotated[str, Field(pattern=r"^\d{12}$")] = "000000000000"
+    drain_seconds: Annotated[float, Field(ge=0)] = 30
+    reserve_mib: Annotated[float, Field(ge=0)] = 256
+    delivery: Literal["process", "inline"] = "process"
+    api_keys: tuple[SecretStr, ...] = ()
+    sync_threads: Annotated[int, Field(ge=1, le=64)] = 4
+    connections: Annotated[int, Field(ge=1)] = 4096
+    in_flight_mib: Annotated[float, Field(gt=0)] = 256
+    body_limit_mib: Annotated[float, Field(gt=0, le=1024)] = 64
+    decoded_limit_mib: Annotated[float, Field(gt=0, le=1024)] = 64
+    header_limit_kib: Annotated[float, Field(gt=0)] = 64
+    header_seconds: Annotated[float, Field(gt=0)] = 10
+    body_seconds: Annotated[float, Field(gt=0)] = 60
+    keep_alive_seconds: Annotated[int, Field(ge=1)] = 95
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("listen")
+    @classmethod
+    def _port(cls, listen: str) -> str:
+        if not 0 <= int(listen.rpartition(":")[2]) <= 65535:
+            raise ValueError("the port must be between 0 and 65535")
+        return listen
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]") or "0.0.0.0", int(port)
+
+
+class DeliveryOptions(Block):
+    """The delivery half: how much it works on at once."""
+
+    in_flight_mib: Annotated[float, Field(gt=0)] = 512
+    workers: Annotated[int, Field(ge=1, le=256)] = 4
+    segments_per_stream: Annotated[int, Field(ge=1, le=64)] = 4
+    backoff_seconds: Annotated[float, Field(gt=0)] = 1
+    backoff_limit_seconds: Annotated[float, Field(gt=0)] = 60
+    probe_seconds: Annotated[float, Field(gt=0)] = 60
+
+
+class BufferingOptions(Block):
+    """When a segment is sealed: firehose.md section 4. Whichever comes first; zero seconds delivers at once."""
+
+    size_mib: Annotated[float, Field(gt=0, le=1024)] = 5
+    interval_seconds: Annotated[float, Field(ge=0, le=86400)] = 300
+
+
+class RetryOptions(Block):
+    """How long a failing delivery is tried. Without a deadline: for as long as the buffer holds."""
+
+    deadline_seconds: Annotated[float, Field(ge=0)] | None = None
+
+
+class DirectPut(Block):
+    """Records come in over HTTP."""
+
+    type: Literal["direct_put"] = "direct_put"
+
+
+class DestinationBlock(Block):
+    """What every destination's block may say. A plug-in's options derive from it."""
+
+    type: str
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{0,64}$")] = ""
+    retry: RetryOptions = RetryOptions()
+
+
+class Stream(Block):
+    """A delivery stream's own keys; its plug-in blocks are read with the plug-ins' own options."""
+
+    source: DirectPut = DirectPut()
+    buffering: BufferingOptions = BufferingOptions()
+    limit_gib: Annotated[float, Field(gt=0)] = 20
+    max_record_kib: Annotated[float, Field(gt=0, le=10240)] = 1000
+    delimiter: str = "newline"
+    wrap: Literal["none", "message"] = "none"
+    validate_json: Annotated[bool, Field(alias="validate")] = False
+    strict: bool = False
+    transforms: tuple[dict[str, Any], ...] = ()
+    destination: dict[str, Any] | None = None
+    destinations: tuple[dict[str, Any], ...] | None = None
+    errors: dict[str, Any] | None = None
+    retry: RetryOptions = RetryOptions()
+
+
+class Document(Block):
+    """The whole file."""
+
+    service: ServiceOptions = ServiceOptions()
+    delivery: DeliveryOptions = DeliveryOptions()
+    delivery_streams: dict[str, Stream] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """A delivery stream, read and resolved. `destinations` by name, in the file's order."""
+
+    name: str
+    options: Stream
+    destinations: Mapping[str, DestinationBlock]
+    errors: DestinationBlock | None
+    transforms: tuple[Block, ...] = ()
+
+    @property
+    def delimiter(self) -> bytes:
+        """What follows each record that a log agent posts."""
+        return delimiter_bytes(self.options.delimiter)
+
+    @property
+    def size_bytes(self) -> int:
+        return int(self.options.buffering.size_mib * MIB)
+
+    def retry(self, destination: str) -> RetryOptions:
+        """The destination's own retry options where it gives any, else the stream's."""
+        own = self.destinations[destination]
+        return own.retry if "retry" in own.model_fields_set else self.options.retry
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A file, read and checked. `definitions` are the streams as written, references unresolved."""
+
+    name: str
+    service: ServiceOptions
+    delivery: DeliveryOptions
+    streams: Mapping[str, StreamConfig]
+    definitions: Mapping[str, dict[str, Any]] = field(repr=False)
+
+
+def delimiter_bytes(text: str) -> bytes:
+    """`newline`, `none`, or the text itself."""
+    return {"newline": b"\n", "none": b""}.get(text, text.encode())
+
+
+def load(path: str) -> Config:
+    """Reads a configuration file. Raises `ConfigError` with everything that is wrong."""
+    try:
+        text = FilePath(path).read_text(encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(path, [Problem(0, "", f"cannot be read: {reason}")]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(path, [Problem(0, "", f"is not UTF-8 text: {error}")]) from None
+    return parse(path, text)
+
+
+def parse(name: str, text: str, lookup: Callable[[str], str | None] | None = None) -> Config:
+    """Reads a configuration from text. `lookup` answers references; by default environment and secret files."""
+    file = yaml_file.parse(name, text)
+    if not isinstance(file.data, dict):
+        raise ConfigError(name, [Problem(1, "", "must be a mapping: service, delivery_streams, ...")])
+    resolved = yaml_file.substitute(file, lookup or reference)
+    document = _model(Document, resolved, (), file)
+    streams = dict(_streams(document, resolved, file)) if isinstance(document, Document) else {}
+    file.check()
+    assert isinstance(document, Document)
+    return Config(
+        name, document.service, document.delivery, streams, dict(file.data.get("delivery_streams") or {})
+    )
+
+
+def stream(
+    name: str, definition: Mapping[str, Any], lookup: Callable[[str], str | None] | None = None
+) -> StreamConfig:
+    """Resolves one stream's definition as the catalogue keeps it. Raises `ConfigError`."""
+    file = YamlFile(f"delivery stream {name}", dict(definition))
+    resolved = yaml_file.substitute(file, lookup or reference)
+    options = _model(Stream, resolved, (), file)
+    config = _stream(name, options, (), file) if isinstance(options, Stream) else None
+    file.check()
+    assert config is not None
+    return config
+
+
+def reference(name: str) -> str | None:
+    """The value of `${NAME}` or `${file:/path}`; None where there is none."""
+    if not name.startswith("file:"):
+        return os.environ.get(name)
+    try:
+        return FilePath(name[5:]).read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _streams(document: Document, resolved: Any, file: YamlFile) -> Iterator[tuple[str, StreamConfig]]:
+    for name, options in document.delivery_streams.items():
+        path: Path = ("delivery_streams", name)
+        config = _stream(name, options, path, file)
+        if config is not None:
+            yield name, config
+
+
+def _stream(name: str, options: Stream, path: Path, file: YamlFile) -> StreamConfig | None:
+    if not _valid_name(name):
+        file.complain(path, "a stream's name has 1 to 64 of a-z A-Z 0-9 _ . - and is not '.' or '..'")
+    blocks = _destination_blocks(options, path, file)
+    errors = (
+        None if options.errors is None else _plugin("destinations", options.errors, (*path, "errors"), file)
+    )
+    transforms = [
+        _plugin("transforms", block, (*path, "transforms", index), file)
+        for index, block in enumerate(options.transforms)
+    ]
+    if any(block is None for block in (*blocks.values(), *transforms)):
+        return None
+    config = StreamConfig(
+        name,
+        options,
+        {key: block for key, block in blocks.items() if isinstance(block, DestinationBlock)},
+        errors if isinstance(errors, DestinationBlock) else None,
+        tuple(block for block in transforms if block is not None),
+    )
+    for place, message in registry.stream_problems(config):
+        file.complain((*path, *place), message)
+    return config
+
+
+def _valid_name(name: str) -> bool:
+    import re
+
+    return re.match(STREAM_NAME, name) is not None
+
+
+def _destination_blocks(options: Stream, path: Path, file: YamlFile) -> dict[str, Block | None]:
+    if options.destination is not None and options.destinations is not None:
+        file.complain((*path, "destinations"), "give destination or destinations, not both")
+    if options.destination is not None:
+        given = [((*path, "destination"), options.destination)]
+    else:
+        given = [((*path, "destinations", i), block) for i, block in enumerate(options.destinations or ())]
+    if not given:
+        file.complain(path, "has no destination; give one, such as destination: {type: folder, path: out}")
+    blocks: dict[str, Block | None] = {}
+    for place, raw in given:
+        block = _plugin("destinations", raw, place, file)
+        name = str(raw.get("name") or raw.get("type") or "")
+        if name in blocks:
+            file.complain((*place, "name"), f"two destinations are called '{name}'; give each a name: of its own")
+        blocks[name] = block
+    return blocks
+
+
+def _plugin(kind: str, raw: Mapping[str, Any], path: Path, file: YamlFile) -> Block | None:
+    """Reads one plug-in's block with the options of its type."""
+    table = registry.names(kind)
+    chosen = raw.get("type")
+    if not isinstance(chosen, str) or chosen not in table:
+        hint = yaml_file.nearest(str(chosen), table) if chosen else f"choose from {', '.join(table)}"
+        file.complain((*path, "type"), f"{'unknown' if chosen else 'is missing:'} {kind[:-1]} type; {hint}")
+        return None
+    try:
+        options = registry.options(kind, chosen)
+    except Exception as error:  # a third party's module may fail in any way
+        file.complain((*path, "type"), f"the {kind[:-1]} '{chosen}' cannot be loaded: {error}")
+        return None
+    return _model(options, raw, path, file)
+
+
+def _model(model: type[Block], data: Any, path: Path, file: YamlFile) -> Block | None:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_context=True):
+            place = (*path, *(step for step in detail["loc"] if step != "[key]"))
+            file.complain(place, _message(model, detail, place, file))
+        return None
+
+
+def _message(model: type[Block], detail: Mapping[str, Any], place: Path, file: YamlFile) -> str:
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key; {yaml_file.nearest(str(detail['loc'][-1]), _keys(model, detail['loc'][:-1]))}"
+    if detail["type"] == "missing":
+        return "is missing; give it a value"
+    text = str(detail["msg"]).removeprefix("Value error, ")
+    return text[0].lower() + text[1:] + yaml_file.shown(file, place)
+
+
+def _keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    """The keys that the block at `loc` may have."""
+    for step in loc:
+        inner = _field(model, step)
+        if inner is None:
+            return []
+        model = inner
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _field(model: type[BaseModel], step: str | int) -> type[BaseModel] | None:
+    annotation = model.model_fields[step].annotation if step in model.model_fields else model
+    for candidate in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None

@@ -1,0 +1,238 @@
+"""The doors between the parts, and the laws that whoever stands behind a door keeps.
+
+Every implementation, ours or a third party's, runs the conformance suite of its door (`tests/conformance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Protocol
+
+import pyarrow as pa
+
+from firehose.model import Batch, Origin, Outcome, Position, Receipt, Segment, Totals
+
+
+class Full(Exception):
+    """The buffer cannot take these records durably now, and took none of them.
+
+    `reason` is for people; `after_seconds` is when it may be worth trying again.
+    """
+
+    def __init__(self, reason: str, after_seconds: float = 1.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after_seconds = after_seconds
+
+
+class Retry(Exception):
+    """A delivery that may succeed later. `after_seconds` is the far side's own wish, where it had one.
+
+    `done_rows` are rows (ordinals in the segment) that arrived already and need not be sent again.
+    """
+
+    def __init__(
+        self, reason: str, after_seconds: float | None = None, done_rows: pa.Int32Array | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after_seconds = after_seconds
+        self.done_rows = done_rows
+
+
+class Refused(Exception):
+    """A delivery that can never succeed as it stands: repeating the same bytes is no use."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Appender(Protocol):
+    """All that the ingest half sees of a delivery stream's buffer.
+
+    Law: when `append` returns, the records survive a crash (kill -9, power cut). When it raises `Full`, none of
+    them was taken. When it raises anything else they may or may not have been stored.
+    """
+
+    async def append(self, records: pa.RecordBatch, origin: Origin | None = None) -> Position:
+        """Stores `records` (columns of `INTAKE_SCHEMA`, `record` always, the others where a row has one) in order
+        and together. With an `origin`, it becomes durable with them, in the same frame; then there may be no
+        records. Raises `Full`.
+        """
+        ...
+
+    def origins(self) -> Mapping[str, Origin]:
+        """The newest durable origin of each source partition, and remembered request ids."""
+        ...
+
+
+class Memo(Protocol):
+    """Short durable notes about one segment at one destination; gone once it is committed.
+
+    A destination keeps here what a restart must know to clean up after a kill, such as the id of a multipart
+    upload. Thread-safe.
+    """
+
+    def read(self) -> tuple[str, ...]: ...
+
+    def write(self, note: str) -> None: ...
+
+
+class Outbox(Protocol):
+    """All that the delivery half sees of the buffer; one for each destination of a stream.
+
+    Law: a segment once yielded comes back with the same identity and the same bytes after any crash, until it is
+    committed, and never after. A held segment is not yielded until it is released.
+    """
+
+    def sealed(self) -> AsyncIterator[Segment]:
+        """Sealed segments, each once per process, oldest first within a lane, waiting for more when there are none.
+
+        Ends when the outbox is closed.
+        """
+        ...
+
+    async def open(self, segment: Segment) -> Batch:
+        """The segment's rows: its durable outcome where there is one (`kept`), else the records themselves."""
+        ...
+
+    async def kept(self, segment: Segment) -> Iterable[Outcome] | None:
+        """The durable outcome of transforms that cannot be repeated; None where there is none (yet)."""
+        ...
+
+    async def keep(self, segment: Segment, outcomes: Iterable[Outcome]) -> None:
+        """Makes the outcomes of the segment's slices durable, in order. A second call is ignored."""
+        ...
+
+    async def commit(self, segment: Segment, totals: Totals) -> None:
+        """Every row has ended as `totals` say. Durable when it returns. Repeating it changes nothing."""
+        ...
+
+    async def hold(self, segment: Segment, reason: str) -> None:
+        """Sets the segment aside until a person releases it. Durable when it returns."""
+        ...
+
+    def memo(self, segment: Segment) -> Memo: ...
+
+
+class Source(Protocol):
+    """Reads records from elsewhere.
+
+    Law: it acknowledges upstream only after `append` returned. One that can be read again hands its origin into the
+    same frame as the records and reads it back at start, so that intake is exactly once per node.
+    """
+
+    async def run(self, into: Appender) -> None: ...
+
+
+class Transform(Protocol):
+    """Turns the rows of a slice into an outcome.
+
+    Law: it refuses rows, never the batch; it adds no rows that come from no input row; every input row is in exactly
+    one part of the outcome, in order. `repeatable` is False where the outcome cannot be computed again for certain
+    (user code, an inferred schema): then it is made durable before anything is sent.
+    """
+
+    repeatable: bool
+
+    def __call__(self, rows: pa.RecordBatch) -> Outcome: ...
+
+
+class Destination(Protocol):
+    """Sends batches to the far side.
+
+    Law: delivering a batch twice leaves the far side as delivering it once, wherever the far side allows names or
+    ids. These derive only from the batch's `Segment`, `row`, `part` and `partition`. It raises `Retry` or `Refused`;
+    anything else raised is a bug, and the segment is held. Only the pipeline decides about retries, deadlines, the
+    error output and backup. `deliver` may run for several segments at once. `close` may be called twice.
+    """
+
+    async def check(self) -> None:
+        """Reaches the far side and proves that it may write there. Raises `Retry` or `Refused` saying what to mend."""
+        ...
+
+    async def deliver(self, batch: Batch, memo: Memo) -> Receipt: ...
+
+    async def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """The one door to the file system, so that tests can put a hostile one behind it. All calls block.
+
+    Every failure is an OSError. A name created, renamed or removed is durable only after `sync_folder` of its folder.
+    """
+
+    def make_folder(self, path: str) -> None:
+        """Creates the folder and its parents, each durable, where they are missing."""
+        ...
+
+    def remove_folder(self, path: str) -> None: ...
+
+    def list(self, path: str) -> list[str]:
+        """Names in the folder, sorted; none where there is no such folder."""
+        ...
+
+    def size(self, path: str) -> int: ...
+
+    def exists(self, path: str) -> bool: ...
+
+    def read(self, path: str) -> bytes: ...
+
+    def view(self, path: str) -> View:
+        """The file mapped into memory, for reading."""
+        ...
+
+    def create(self, path: str) -> Writer:
+        """A new file to be appended to; FileExistsError where there is one."""
+        ...
+
+    def reopen(self, path: str, size_bytes: int) -> Writer:
+        """An existing file, cut to `size_bytes` and to be appended to there."""
+        ...
+
+    def replace(self, path: str, content: bytes) -> None:
+        """The whole file anew: written beside, synced, renamed over the old one, folder synced."""
+        ...
+
+    def rename(self, source: str, target: str) -> None: ...
+
+    def remove(self, path: str) -> None: ...
+
+    def sync_folder(self, path: str) -> None: ...
+
+    def free_bytes(self, path: str) -> int: ...
+
+    def lock(self, path: str, wait: bool = False) -> Lock | None:
+        """An exclusive lock on a file or folder, held until closed or the process ends; None where another has it."""
+        ...
+
+
+class Writer(Protocol):
+    """An open file that only grows."""
+
+    def write(self, *chunks: bytes | memoryview | pa.Buffer) -> int:
+        """Appends all chunks; returns their size in bytes. On failure the file's end is unknown."""
+        ...
+
+    def sync(self) -> None:
+        """Everything written is durable when it returns. A failed sync must never be retried on the same file."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class View(Protocol):
+    """A file mapped into memory."""
+
+    buffer: pa.Buffer
+
+    def release(self, start: int, end: int) -> None:
+        """The pages of these bytes will not be wanted again soon."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Lock(Protocol):
+    def close(self) -> None: ...

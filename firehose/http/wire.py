@@ -1,0 +1,43 @@
+"""A request's head and a reply, as values: what every hot handler takes and gives.
+
+No server's API appears here, so that the same handler can be carried by any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request before its body. Header names are lower case; of a repeated header the last one counts."""
+
+    method: str
+    path: str  # percent-decoded
+    query: bytes
+    headers: Mapping[bytes, bytes]
+
+    def header(self, name: bytes) -> str:
+        return self.headers.get(name, b"").decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer. Content-Length is the carrier's business."""
+
+    status: int
+    body: bytes = b""
+    headers: Headers = ((b"content-type", b"application/json"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One hot path. `begin` may answer before the body is read; `finish` answers once it is there."""
+
+    begin: Callable[[Head], Reply | None]
+    finish: Callable[[Head, bytes], Awaitable[Reply]]
+    body_limit_bytes: int
+    refuse: Callable[[int, str, float], Reply]  # status, reason, Retry-After seconds: in the route's own dialect

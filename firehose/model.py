@@ -1,0 +1,197 @@
+"""The values that the two halves exchange. Frozen, free of I/O, importing nothing of ours.
+
+Records travel as Arrow record batches. The columns have fixed names and types:
+
+| column       | type   | where                 | meaning                                                          |
+|--------------|--------|-----------------------|------------------------------------------------------------------|
+| `record`     | binary | always                | the user's bytes                                                 |
+| `arrival_ms` | int64  | intake: optional      | milliseconds since the epoch; without it the frame's arrival time |
+| `meta`       | string | optional              | JSON: partition key, hash key, source                            |
+| `refused`    | string | optional              | why intake refused this record: it goes to the error output      |
+| `row`        | int32  | delivery: always      | ordinal of the record in its segment                             |
+| `part`       | int32  | delivery: always      | ordinal in that row, once a transform split it                   |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+INTAKE_SCHEMA = pa.schema(
+    [
+        pa.field("record", pa.binary(), nullable=False),
+        pa.field("arrival_ms", pa.int64()),
+        pa.field("meta", pa.string()),
+        pa.field("refused", pa.string()),
+    ]
+)
+ROW_SCHEMA = pa.schema(
+    [
+        pa.field("record", pa.binary(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("part", pa.int32(), nullable=False),
+        pa.field("arrival_ms", pa.int64(), nullable=False),
+    ]
+)
+REJECTION_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("record", pa.binary(), nullable=False),
+        pa.field("arrival_ms", pa.int64(), nullable=False),
+        pa.field("error_type", pa.string(), nullable=False),
+        pa.field("code", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("attempts", pa.int32(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a run of records came from: a source partition and the cursor just behind the run."""
+
+    partition: str
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where an append landed: `count` records of `lane`, the first of them numbered `first`."""
+
+    lane: str
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Segment:
+    """Identity of a sealed run of records. Every deterministic name derives from it."""
+
+    stream: str
+    lane: str
+    first: int
+    count: int
+    size_bytes: int  # of the records, before compression
+    opened_at: datetime  # arrival of its oldest record, UTC: the instant of object names
+    version: int  # of the stream's definition when it was sealed
+
+    def __post_init__(self) -> None:
+        assert self.count > 0, "a sealed segment holds at least one record"
+        assert self.first >= 0
+        assert self.opened_at.tzinfo is not None, "instants carry their zone"
+
+    @property
+    def end(self) -> int:
+        """Sequence number just behind the last record."""
+        return self.first + self.count
+
+    @property
+    def key(self) -> SegmentKey:
+        return (self.stream, self.lane, self.first)
+
+    def __str__(self) -> str:
+        return f"{self.stream}/{self.lane}/{self.first:020d}"
+
+
+SegmentKey = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A segment (or one partition's cut of it) read as Arrow, slice by slice.
+
+    `slices()` may be called again and again: each call yields the same rows, cut at the same places. A slice
+    has the columns of `ROW_SCHEMA`, then `meta` and `refused` where a row of it has one.
+    """
+
+    segment: Segment
+    read: Callable[[], Iterator[pa.RecordBatch]]
+    partition: str = ""
+
+    def slices(self) -> Iterator[pa.RecordBatch]:
+        return self.read()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejections:
+    """Rows that will never be delivered, as a table of `REJECTION_SCHEMA`."""
+
+    table: pa.Table = field(default_factory=REJECTION_SCHEMA.empty_table)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @staticmethod
+    def of(
+        rows: pa.RecordBatch | pa.Table, error_type: str, code: str, message: str, attempts: int = 1
+    ) -> Rejections:
+        """All of `rows` refused for one and the same reason."""
+        count = rows.num_rows
+        table = pa.table(
+            [
+                rows.column("row"),
+                rows.column("record"),
+                rows.column("arrival_ms"),
+                *(pa.repeat(pa.scalar(text, pa.string()), count) for text in (error_type, code, message)),
+                pa.repeat(pa.scalar(attempts, pa.int32()), count),
+            ],
+            schema=REJECTION_SCHEMA,
+        )
+        return Rejections(table)
+
+    def __add__(self, other: Rejections) -> Rejections:
+        return Rejections(pa.concat_tables([self.table, other.table]))
+
+
+NO_ROWS: pa.Int32Array = pa.array([], pa.int32())
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What transforms made of one slice. The three parts name every input row exactly once (by `row`)."""
+
+    rows: pa.RecordBatch
+    refused: Rejections = field(default_factory=Rejections)
+    dropped: pa.Int32Array = NO_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A delivery that succeeded: the objects written (names, ids), their bytes, and rows refused one by one."""
+
+    objects: tuple[str, ...] = ()
+    sent_bytes: int = 0
+    refused: Rejections = field(default_factory=Rejections)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How the records of a segment (or of all of a stream's) ended, for one destination."""
+
+    delivered: int = 0
+    dropped: int = 0  # by the user's own transform
+    filtered: int = 0  # by the destination's own filter
+    dead: int = 0  # to the error output
+    damaged: int = 0  # lost to a damaged file that was kept for inspection
+    split: int = 0  # rows beyond the first of a record
+    sent_bytes: int = 0
+    objects: int = 0
+
+    @property
+    def records(self) -> int:
+        """Accepted records that these totals account for."""
+        return self.delivered + self.dropped + self.filtered + self.dead + self.damaged - self.split
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Totals)))
+
+    def to_json(self) -> dict[str, int]:
+        return {f.name: value for f in fields(Totals) if (value := getattr(self, f.name))}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Totals:
+        return Totals(**{f.name: int(values.get(f.name, 0)) for f in fields(Totals)})

@@ -1,0 +1,49 @@
+"""Which plug-ins there are: literal tables of dotted names, loaded on use, and third parties' entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+import destinations
+import transforms
+
+if TYPE_CHECKING:
+    from firehose.config import Block, StreamConfig
+    from firehose.yaml_file import Path
+
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "destinations": destinations.TABLE,
+    "transforms": transforms.TABLE,
+}
+
+
+def names(kind: str) -> list[str]:
+    """The types that a block of this kind may name: `destinations` or `transforms`."""
+    return sorted({*TABLES[kind], *(point.name for point in entry_points(group=f"firehose.{kind}"))})
+
+
+def plugin(kind: str, name: str) -> Any:
+    """The plug-in's class, imported now. Its `Options` say what its block may hold."""
+    dotted = TABLES[kind].get(name)
+    if dotted is None:
+        (point,) = entry_points(group=f"firehose.{kind}", name=name)
+        return point.load()
+    module, _, attribute = dotted.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def options(kind: str, name: str) -> type[Block]:
+    found: type[Block] = plugin(kind, name).Options
+    return found
+
+
+def stream_problems(stream: StreamConfig) -> Iterator[tuple[Path, str]]:
+    """What only a plug-in can find wrong with its block in the company of the stream's others."""
+    for index, block in enumerate(stream.destinations.values()):
+        place: Path = ("destination",) if stream.options.destinations is None else ("destinations", index)
+        check = getattr(block, "problems", None)
+        for key, message in check(stream) if check else ():
+            yield (*place, key), message

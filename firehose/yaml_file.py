@@ -1,0 +1,176 @@
+"""A YAML text with the line of every value, `${...}` references, and problems that name path, line and the way out.
+
+Pure: what a variable or a secret file holds comes in as a function. A problem never shows a substituted value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+
+Path = tuple[str | int, ...]
+REFERENCE = re.compile(r"\$(\$?)\{([^}]*)\}")
+SECRET_KEY = re.compile(r"password|secret|token|access_key|api_key", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong with a file. `line` counts from 1; 0 where there is none."""
+
+    line: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"line {self.line}: " if self.line else ""
+        return f"{place}{self.path}: {self.message}" if self.path else f"{place}{self.message}"
+
+
+class ConfigError(Exception):
+    """Everything that is wrong with a configuration, together."""
+
+    def __init__(self, name: str, problems: Sequence[Problem]) -> None:
+        self.name = name
+        self.problems = tuple(sorted(set(problems)))
+        many = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        super().__init__("\n".join([f"{name}: {many}", *(f"  {problem}" for problem in self.problems)]))
+
+
+@dataclass(slots=True)
+class YamlFile:
+    """A parsed document: plain values, and where each of them stands."""
+
+    name: str
+    data: Any
+    lines: dict[Path, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def complain(self, path: Path, message: str) -> None:
+        self.problems.append(Problem(self.line(path), dotted(path), message))
+
+    def line(self, path: Path) -> int:
+        """Line of the value at `path`, or of its nearest parent that the file has."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 0)
+
+    def written(self, path: Path) -> Any:
+        """The value at `path` as the file has it, references and all; None where there is none."""
+        value = self.data
+        for step in path:
+            try:
+                value = value[step]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return value
+
+    def check(self) -> None:
+        if self.problems:
+            raise ConfigError(self.name, self.problems)
+
+
+def dotted(path: Path) -> str:
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def parse(name: str, text: str) -> YamlFile:
+    """Reads one YAML document. Raises `ConfigError` where it is no YAML at all."""
+    file = YamlFile(name, {})
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            file.data = _value(node, (), file)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ConfigError(name, [Problem(line, "", f"not valid YAML: {error.problem}")]) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(name, [Problem(0, "", f"not valid YAML: {error}")]) from None
+    return file
+
+
+def _value(node: yaml.Node, path: Path, file: YamlFile) -> Any:
+    file.lines[path] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, path, file)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(child, (*path, index), file) for index, child in enumerate(node.value)]
+    return yaml.SafeLoader("").construct_object(node)
+
+
+def _mapping(node: yaml.MappingNode, path: Path, file: YamlFile) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    loader = yaml.SafeLoader("")
+    loader.flatten_mapping(node)
+    for key_node, child in node.value:
+        key: Hashable = loader.construct_object(key_node)
+        name = key if isinstance(key, str) else key_node.value
+        if not isinstance(name, str):
+            file.lines[path] = key_node.start_mark.line + 1
+            file.complain(path, "a key must be plain text")
+            continue
+        if name in values:
+            file.lines[(*path, name)] = key_node.start_mark.line + 1
+            file.complain((*path, name), "this key is given twice; keep one")
+        values[name] = _value(child, (*path, name), file)
+        file.lines[(*path, name)] = key_node.start_mark.line + 1
+    return values
+
+
+def substitute(file: YamlFile, lookup: Callable[[str], str | None]) -> Any:
+    """The data with `${NAME}`, `${NAME:-default}` and `${file:/path}` replaced; `$${` stands for `${`.
+
+    `lookup` gets `NAME` or `file:/path` and answers the text, or None where there is none, which is a problem.
+    """
+    return _substitute(file.data, (), file, lookup)
+
+
+def _substitute(value: Any, path: Path, file: YamlFile, lookup: Callable[[str], str | None]) -> Any:
+    if isinstance(value, dict):
+        return {key: _substitute(child, (*path, key), file, lookup) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_substitute(child, (*path, index), file, lookup) for index, child in enumerate(value)]
+    if isinstance(value, str) and "${" in value:
+        return REFERENCE.sub(lambda match: _reference(match, path, file, lookup), value)
+    return value
+
+
+def _reference(
+    match: re.Match[str], path: Path, file: YamlFile, lookup: Callable[[str], str | None]
+) -> str:
+    escaped, body = match.groups()
+    if escaped:
+        return "${" + body + "}"
+    name, has_default, default = (body, "", "") if body.startswith("file:") else body.partition(":-")
+    found = lookup(name)
+    if found or (found is not None and not has_default):
+        return found
+    if not has_default:
+        what = f"the file {name[5:]} cannot be read" if name.startswith("file:") else f"{name} is not set"
+        file.complain(path, f"{what}; set it, or write a default: ${{{name}:-value}}")
+    return default
+
+
+def nearest(word: str, choices: Sequence[str]) -> str:
+    """A hint for a misspelt word: the nearest choice, or all of them where none is near."""
+    close = get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"choose from {', '.join(sorted(choices))}" if choices else ""
+
+
+def shown(file: YamlFile, path: Path) -> str:
+    """The value at `path` fit for a message: as written, and never a secret."""
+    value = file.written(path)
+    if value is None or isinstance(value, dict | list):
+        return ""
+    if any(isinstance(step, str) and SECRET_KEY.search(step) for step in path):
+        return ""
+    return f" (is {value!r})"

@@ -1,0 +1,5 @@
+"""What can be done to records on their way: one file per transform, and its line in this table."""
+
+from collections.abc import Mapping
+
+TABLE: Mapping[str, str] = {}
