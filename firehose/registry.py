@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import destinations
 import transforms
+from firehose.contracts import Destination, Disk
+from firehose.runtime import Runtime, Threads
 
 if TYPE_CHECKING:
-    from firehose.config import Block, StreamConfig
+    from firehose.config import Block, DestinationBlock, StreamConfig
     from firehose.yaml_file import Path
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "destinations": destinations.TABLE,
     "transforms": transforms.TABLE,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a destination is put to work. A plug-in's class is called with its options and its site."""
+
+    stream: str
+    destination: str  # its name within the stream
+    purpose: Literal["data", "errors"]  # errors: batches are error documents, `partition` is the error-output-type
+    region: str
+    disk: Disk
+    threads: Threads
+    runtime: Runtime
+
+
+def destination(block: DestinationBlock, site: Site) -> Destination:
+    """Puts the destination of a stream's block to work."""
+    made: Destination = plugin("destinations", block.type)(block, site)
+    return made
 
 
 def names(kind: str) -> list[str]:
