@@ -7,6 +7,7 @@ written (`Definition`), with its references unresolved, so that the catalogue ne
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from firehose import registry, yaml_file
 from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
 
-STREAM_NAME = r"^(?!\.{1,2}$)[a-zA-Z0-9_.-]{1,64}$"
+STREAM_NAME = r"(?!\.{1,2}$)[a-zA-Z0-9_.-]{1,64}"
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
@@ -101,6 +102,16 @@ class DestinationBlock(Block):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{0,64}$")] = ""
     retry: RetryOptions = RetryOptions()
 
+    def place(self) -> tuple[str, ...] | None:
+        """Where it writes, comparable with others' places; None where that says nothing."""
+        return None
+
+
+class TransformBlock(Block):
+    """What every transform's block may say. A plug-in's options derive from it."""
+
+    type: str
+
 
 class Stream(Block):
     """A delivery stream's own keys; its plug-in blocks are read with the plug-ins' own options."""
@@ -136,7 +147,7 @@ class StreamConfig:
     options: Stream
     destinations: Mapping[str, DestinationBlock]
     errors: DestinationBlock | None
-    transforms: tuple[Block, ...] = ()
+    transforms: tuple[TransformBlock, ...] = ()
 
     @property
     def delimiter(self) -> bytes:
@@ -162,6 +173,16 @@ class Config:
     delivery: DeliveryOptions
     streams: Mapping[str, StreamConfig]
     definitions: Mapping[str, dict[str, Any]] = field(repr=False)
+
+
+def shared_places(config: Config) -> Iterator[str]:
+    """Streams that write to one place: their objects' names cannot collide, but readers may be surprised."""
+    seen: dict[object, str] = {}
+    for name, stream in config.streams.items():
+        for block in stream.destinations.values():
+            place = block.place()
+            if place is not None and seen.setdefault(place, name) != name:
+                yield f"delivery streams '{seen[place]}' and '{name}' write to one place, {block.type} {place}"
 
 
 def delimiter_bytes(text: str) -> bytes:
@@ -191,14 +212,10 @@ def parse(name: str, text: str, lookup: Callable[[str], str | None] | None = Non
     streams = dict(_streams(document, resolved, file)) if isinstance(document, Document) else {}
     file.check()
     assert isinstance(document, Document)
-    return Config(
-        name, document.service, document.delivery, streams, dict(file.data.get("delivery_streams") or {})
-    )
+    return Config(name, document.service, document.delivery, streams, dict(file.data.get("delivery_streams") or {}))
 
 
-def stream(
-    name: str, definition: Mapping[str, Any], lookup: Callable[[str], str | None] | None = None
-) -> StreamConfig:
+def stream(name: str, definition: Mapping[str, Any], lookup: Callable[[str], str | None] | None = None) -> StreamConfig:
     """Resolves one stream's definition as the catalogue keeps it. Raises `ConfigError`."""
     file = YamlFile(f"delivery stream {name}", dict(definition))
     resolved = yaml_file.substitute(file, lookup or reference)
@@ -228,12 +245,10 @@ def _streams(document: Document, resolved: Any, file: YamlFile) -> Iterator[tupl
 
 
 def _stream(name: str, options: Stream, path: Path, file: YamlFile) -> StreamConfig | None:
-    if not _valid_name(name):
+    if not re.fullmatch(STREAM_NAME, name):
         file.complain(path, "a stream's name has 1 to 64 of a-z A-Z 0-9 _ . - and is not '.' or '..'")
     blocks = _destination_blocks(options, path, file)
-    errors = (
-        None if options.errors is None else _plugin("destinations", options.errors, (*path, "errors"), file)
-    )
+    errors = None if options.errors is None else _plugin("destinations", options.errors, (*path, "errors"), file)
     transforms = [
         _plugin("transforms", block, (*path, "transforms", index), file)
         for index, block in enumerate(options.transforms)
@@ -245,17 +260,11 @@ def _stream(name: str, options: Stream, path: Path, file: YamlFile) -> StreamCon
         options,
         {key: block for key, block in blocks.items() if isinstance(block, DestinationBlock)},
         errors if isinstance(errors, DestinationBlock) else None,
-        tuple(block for block in transforms if block is not None),
+        tuple(block for block in transforms if isinstance(block, TransformBlock)),
     )
     for place, message in registry.stream_problems(config):
         file.complain((*path, *place), message)
     return config
-
-
-def _valid_name(name: str) -> bool:
-    import re
-
-    return re.match(STREAM_NAME, name) is not None
 
 
 def _destination_blocks(options: Stream, path: Path, file: YamlFile) -> dict[str, Block | None]:

@@ -13,16 +13,21 @@ import pyarrow as pa
 from firehose.model import Batch, Origin, Outcome, Position, Receipt, Segment, Totals
 
 
-class Full(Exception):
-    """The buffer cannot take these records durably now, and took none of them.
-
-    `reason` is for people; `after_seconds` is when it may be worth trying again.
-    """
+class Unavailable(Exception):
+    """An append that did not succeed: answered 503. `reason` is for people; try again `after_seconds`."""
 
     def __init__(self, reason: str, after_seconds: float = 1.0) -> None:
         super().__init__(reason)
         self.reason = reason
         self.after_seconds = after_seconds
+
+
+class Full(Unavailable):
+    """The buffer cannot take these records durably now, and took none of them."""
+
+
+class Unsure(Unavailable):
+    """The disk failed under the write: the records may or may not have been stored."""
 
 
 class Retry(Exception):
@@ -31,9 +36,7 @@ class Retry(Exception):
     `done_rows` are rows (ordinals in the segment) that arrived already and need not be sent again.
     """
 
-    def __init__(
-        self, reason: str, after_seconds: float | None = None, done_rows: pa.Int32Array | None = None
-    ) -> None:
+    def __init__(self, reason: str, after_seconds: float | None = None, done_rows: pa.Int32Array | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.after_seconds = after_seconds
@@ -52,13 +55,13 @@ class Appender(Protocol):
     """All that the ingest half sees of a delivery stream's buffer.
 
     Law: when `append` returns, the records survive a crash (kill -9, power cut). When it raises `Full`, none of
-    them was taken. When it raises anything else they may or may not have been stored.
+    them was taken. When it raises `Unsure` (or anything else) they may or may not have been stored.
     """
 
     async def append(self, records: pa.RecordBatch, origin: Origin | None = None) -> Position:
         """Stores `records` (columns of `INTAKE_SCHEMA`, `record` always, the others where a row has one) in order
         and together. With an `origin`, it becomes durable with them, in the same frame; then there may be no
-        records. Raises `Full`.
+        records. Raises `Full` or `Unsure`.
         """
         ...
 
@@ -86,6 +89,11 @@ class Outbox(Protocol):
     committed, and never after. A held segment is not yielded until it is released.
     """
 
+    @property
+    def waiting(self) -> int:
+        """How many segments `sealed` would yield at once."""
+        ...
+
     def sealed(self) -> AsyncIterator[Segment]:
         """Sealed segments, each once per process, oldest first within a lane, waiting for more when there are none.
 
@@ -94,7 +102,7 @@ class Outbox(Protocol):
         ...
 
     async def open(self, segment: Segment) -> Batch:
-        """The segment's rows: its durable outcome where there is one (`kept`), else the records themselves."""
+        """The segment's records, as they were taken in."""
         ...
 
     async def kept(self, segment: Segment) -> Iterable[Outcome] | None:
@@ -111,6 +119,14 @@ class Outbox(Protocol):
 
     async def hold(self, segment: Segment, reason: str) -> None:
         """Sets the segment aside until a person releases it. Durable when it returns."""
+        ...
+
+    async def rest(self, segment: Segment) -> None:
+        """An attempt that `open` began has ended without an end: a crash from now on is not this segment's doing."""
+        ...
+
+    def deaths(self, segment: Segment) -> int:
+        """How often the delivery half died in the middle of an attempt at this segment."""
         ...
 
     def memo(self, segment: Segment) -> Memo: ...
@@ -145,7 +161,8 @@ class Destination(Protocol):
     Law: delivering a batch twice leaves the far side as delivering it once, wherever the far side allows names or
     ids. These derive only from the batch's `Segment`, `row`, `part` and `partition`. It raises `Retry` or `Refused`;
     anything else raised is a bug, and the segment is held. Only the pipeline decides about retries, deadlines, the
-    error output and backup. `deliver` may run for several segments at once. `close` may be called twice.
+    error output and backup. A batch without rows leaves nothing on the far side. `deliver` may run for several segments
+    at once. `close` may be called twice.
     """
 
     async def check(self) -> None:

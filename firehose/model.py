@@ -50,6 +50,16 @@ REJECTION_SCHEMA = pa.schema(
 )
 
 
+class NewerFormat(Exception):
+    """Something on disk was written by a later release, whose format this one must not guess at."""
+
+    def __init__(self, what: str, found: int, known: int) -> None:
+        super().__init__(
+            f"{what} has format version {found}, this release reads up to {known}: "
+            f"run a release that knows format {found}, or point service.data_dir elsewhere"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a run of records came from: a source partition and the cursor just behind the run."""
@@ -126,9 +136,7 @@ class Rejections:
         return int(self.table.num_rows)
 
     @staticmethod
-    def of(
-        rows: pa.RecordBatch | pa.Table, error_type: str, code: str, message: str, attempts: int = 1
-    ) -> Rejections:
+    def of(rows: pa.RecordBatch | pa.Table, error_type: str, code: str, message: str, attempts: int = 1) -> Rejections:
         """All of `rows` refused for one and the same reason."""
         count = rows.num_rows
         table = pa.table(
@@ -156,7 +164,7 @@ class Outcome:
 
     rows: pa.RecordBatch
     refused: Rejections = field(default_factory=Rejections)
-    dropped: pa.Int32Array = NO_ROWS
+    dropped: pa.Int32Array = field(default_factory=lambda: NO_ROWS)
 
 
 @dataclass(frozen=True, slots=True)

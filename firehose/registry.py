@@ -62,6 +62,11 @@ def options(kind: str, name: str) -> type[Block]:
     return found
 
 
+def destination_options(name: str) -> type[DestinationBlock]:
+    found: type[DestinationBlock] = plugin("destinations", name).Options
+    return found
+
+
 def stream_problems(stream: StreamConfig) -> Iterator[tuple[Path, str]]:
     """What only a plug-in can find wrong with its block in the company of the stream's others."""
     for index, block in enumerate(stream.destinations.values()):

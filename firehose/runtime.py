@@ -11,6 +11,7 @@ import random
 import secrets
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -64,6 +65,10 @@ class Runtime:
         """A name that no other lane has had or will have: creation time for people, 64 random bits for uniqueness."""
         instant = datetime.fromtimestamp(self.now_ms() / 1000, UTC)
         return f"{instant:%Y%m%dT%H%M%S}-{secrets.token_hex(8)}"
+
+    def request_id(self) -> str:
+        """A UUID for one answer; nothing that is stored derives from it."""
+        return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
     def jitter(self) -> float:
         """Uniform in [0, 1): spreads retries. Nothing that is stored or named may derive from it."""

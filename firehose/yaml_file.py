@@ -142,9 +142,7 @@ def _substitute(value: Any, path: Path, file: YamlFile, lookup: Callable[[str], 
     return value
 
 
-def _reference(
-    match: re.Match[str], path: Path, file: YamlFile, lookup: Callable[[str], str | None]
-) -> str:
+def _reference(match: re.Match[str], path: Path, file: YamlFile, lookup: Callable[[str], str | None]) -> str:
     escaped, body = match.groups()
     if escaped:
         return "${" + body + "}"

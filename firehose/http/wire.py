@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 Headers = tuple[tuple[bytes, bytes], ...]
+JSON: Headers = ((b"content-type", b"application/json"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Reply:
 
     status: int
     body: bytes = b""
-    headers: Headers = ((b"content-type", b"application/json"),)
+    headers: Headers = JSON
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,279 @@
+"""Objects in S3, or in any store that speaks its protocol.
+
+Names, bytes and headers are AWS's (firehose.md sections 5 and 6). An object gets its name once: small ones
+by one conditional PutObject, large ones by a multipart upload that is completed conditionally, and a name
+that is taken already holds this very object (DESIGN 3.1, trap 6). Objects of the error output are
+overwritten instead, because a repeat may bring other rows. It must never hold more than about one part in
+memory, tell a secret, or leave an upload behind that a restart cannot abort (a kill just between the answer
+that names it and the note of it is what a bucket's lifecycle rule for incomplete uploads is for).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlencode
+
+from pydantic import Field, model_validator
+
+from firehose import aws
+from firehose.compression import Piece
+from firehose.config import MIB, DestinationBlock
+from firehose.contracts import Memo, Refused, Retry
+from firehose.model import Batch, Receipt
+from firehose.objects import ObjectEncoder, ObjectOptions
+from firehose.registry import Site
+
+Acl = Literal[
+    "private",
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "bucket-owner-read",
+    "bucket-owner-full-control",
+]
+PartMib = Annotated[float, Field(ge=5, le=1024)]  # S3 takes no smaller part, the last one aside
+OWN_HEADERS = {"storage_class": "StorageClass", "acl": "ACL", "kms_key_id": "SSEKMSKeyId"}
+
+# Answers that no repetition changes, and codes among them that are mended from outside after all. A 400 that
+# names no S3 error comes from something in between.
+HOPELESS_STATUS = frozenset({400, 413, 414, 501})
+PASSING_CODES = frozenset(
+    {
+        "400",
+        "AuthorizationHeaderMalformed",
+        "BadDigest",
+        "ExpiredToken",
+        "IncompleteBody",
+        "InvalidToken",
+        "RequestTimeout",
+        "TokenRefreshRequired",
+        "XAmzContentSHA256Mismatch",
+    }
+)
+RIGHTS = "grant s3:PutObject and s3:AbortMultipartUpload on {objects}"
+CHECK_KEYS = "check access_key_id, secret_access_key and session_token"
+CHECK_REGION = "check the key region"
+WAYS_OUT: Mapping[str, str] = {
+    "NoSuchBucket": "create it with: {create}",
+    "AccessDenied": RIGHTS,
+    "403": RIGHTS,
+    "InvalidAccessKeyId": CHECK_KEYS,
+    "SignatureDoesNotMatch": CHECK_KEYS,
+    "ExpiredToken": CHECK_KEYS,
+    "InvalidToken": CHECK_KEYS,
+    "AuthorizationHeaderMalformed": CHECK_REGION,
+    "PermanentRedirect": CHECK_REGION,
+    "EndpointConnection": "check that the store runs, and the key endpoint_url",
+    "SSL": "check ca_file, or whether endpoint_url should begin with http://",
+}
+
+
+class S3Options(ObjectOptions, aws.AwsOptions):
+    """`type: s3`."""
+
+    type: Literal["s3"] = "s3"
+    bucket: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,255}$")]
+    addressing_style: Literal["auto", "path", "virtual"] = "auto"
+    content_type: str = "application/octet-stream"
+    content_encoding: bool = True
+    storage_class: Annotated[str, Field(pattern=r"^[A-Z_]+$")] | None = None
+    server_side_encryption: Literal["none", "AES256", "aws:kms"] = "none"
+    kms_key_id: str | None = None
+    acl: Acl | None = (
+        None  # AWS sends bucket-owner-full-control; buckets without ACLs and many stores refuse others
+    )
+    tags: Annotated[dict[str, str], Field(max_length=10)] = {}
+    if_none_match: Literal["auto", "on", "off"] = "auto"
+    multipart_threshold_mib: PartMib = 16
+    part_size_mib: PartMib = 16
+
+    @model_validator(mode="after")
+    def _key_for_kms(self) -> S3Options:
+        if self.kms_key_id is not None and self.server_side_encryption != "aws:kms":
+            raise ValueError("kms_key_id is for server_side_encryption: aws:kms only")
+        return self
+
+    def container(self) -> tuple[str, ...]:
+        return (self.type, (self.endpoint_url or "").rstrip("/"), self.bucket)
+
+
+class S3:
+    """Delivers to a bucket."""
+
+    Options: ClassVar[type[DestinationBlock]] = S3Options
+
+    def __init__(self, options: S3Options, site: Site) -> None:
+        self._options = options
+        self._threads = site.threads
+        self._encoder = ObjectEncoder(options, site)
+        self._headers = _headers(options, self._encoder.content_encoding)
+        self._client = aws.Client(
+            "s3", options, site.region, s3={"addressing_style": options.addressing_style}
+        )
+        # Whether objects are sent under the condition that their name is free. Falls to False for good once
+        # the store has shown that it knows no such condition; two threads that find out at once do no harm.
+        self._conditional = site.purpose == "data" and options.if_none_match != "off"
+
+    async def check(self) -> None:
+        await self._threads.run(self._check)
+
+    async def deliver(self, batch: Batch, memo: Memo) -> Receipt:
+        return await self._threads.run(lambda: self._deliver(batch, memo))
+
+    async def close(self) -> None:
+        await self._threads.run(self._client.close)
+
+    def _check(self) -> None:
+        """Begins an upload and aborts it: proves the rights that a delivery needs, leaves nothing to see."""
+        name = self._encoder.sample_name()
+        try:
+            self._call("abort_multipart_upload", Key=name, UploadId=self._begun(name))
+        except aws.Failed as failed:
+            raise self._verdict(failed) from failed
+
+    def _deliver(self, batch: Batch, memo: Memo) -> Receipt:
+        name = self._encoder.name(batch)
+        uploads = Uploads(memo, name)
+        try:
+            for upload in uploads.left():
+                self._abort(name, upload, uploads)
+            sent_bytes = self._send(name, self._encoder.chunks(batch), uploads)
+        except aws.Failed as failed:
+            raise self._verdict(failed) from failed
+        return Receipt((name,), sent_bytes)
+
+    def _send(self, name: str, chunks: Iterator[Piece], uploads: Uploads) -> int:
+        options = self._options
+        cut = pieces(chunks, int(options.multipart_threshold_mib * MIB), int(options.part_size_mib * MIB))
+        piece, last = next(cut)
+        if last:
+            self._once("put_object", Key=name, Body=piece, **self._headers)
+            return len(piece)
+        upload = self._begun(name)
+        parts: list[dict[str, Any]] = []
+        size = 0
+        try:
+            uploads.begun(upload)
+            while True:
+                parts.append(self._part(name, upload, len(parts) + 1, piece))
+                size += len(piece)
+                del piece  # before the next one grows: one part is all the memory there should be
+                if last:
+                    break
+                piece, last = next(cut)
+            self._complete(name, upload, parts, uploads)
+        except BaseException:
+            self._try_abort(name, upload, uploads)
+            raise
+        return size
+
+    def _begun(self, name: str) -> str:
+        return str(self._call("create_multipart_upload", Key=name, **self._headers)["UploadId"])
+
+    def _part(self, name: str, upload: str, number: int, piece: bytearray) -> dict[str, Any]:
+        answer = self._call("upload_part", Key=name, UploadId=upload, PartNumber=number, Body=piece)
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    def _complete(self, name: str, upload: str, parts: list[dict[str, Any]], uploads: Uploads) -> None:
+        whole = {"Parts": parts}
+        if not self._once("complete_multipart_upload", Key=name, UploadId=upload, MultipartUpload=whole):
+            self._abort(name, upload, uploads)
+
+    def _once(self, operation: str, **arguments: Any) -> bool:
+        """The call that gives the object its name. False where the name is taken: by this very object."""
+        if not self._conditional:
+            self._call(operation, **arguments)
+            return True
+        try:
+            self._call(operation, IfNoneMatch="*", **arguments)
+        except aws.Failed as failed:
+            if failed.status == 412:
+                return False
+            if self._options.if_none_match == "on" or not hopeless(failed):
+                raise
+            # Perhaps the store refuses the condition, perhaps all the rest. Only success without it tells.
+            self._call(operation, **arguments)
+            self._conditional = False
+        return True
+
+    def _abort(self, name: str, upload: str, uploads: Uploads) -> None:
+        try:
+            self._call("abort_multipart_upload", Key=name, UploadId=upload)
+        except aws.Failed as failed:
+            if failed.code != "NoSuchUpload":
+                raise
+        uploads.ended(upload)
+
+    def _try_abort(self, name: str, upload: str, uploads: Uploads) -> None:
+        try:
+            self._abort(name, upload, uploads)
+        except aws.Failed:
+            pass  # its id is in the memo: the next attempt, in this process or another, aborts it
+
+    def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        return self._client.call(operation, Bucket=self._options.bucket, **arguments)
+
+    def _verdict(self, failed: aws.Failed) -> Retry | Refused:
+        bucket, endpoint = self._options.bucket, self._options.endpoint_url
+        create = f"aws s3 mb s3://{bucket}" + (f" --endpoint-url {endpoint}" if endpoint else "")
+        way_out = WAYS_OUT.get(failed.code, "").format(create=create, objects=f"arn:aws:s3:::{bucket}/*")
+        reason = f"s3://{bucket}: {failed}" + (f"; {way_out}" if way_out else "")
+        return Refused(reason) if hopeless(failed) else Retry(reason, failed.after_seconds)
+
+
+class Uploads:
+    """The multipart uploads of one object that its segment's memo knows of."""
+
+    def __init__(self, memo: Memo, name: str) -> None:
+        self._memo = memo
+        self._name = name
+
+    def left(self) -> list[str]:
+        """Begun by an earlier attempt, and not known to have ended."""
+        notes = [json.loads(note) for note in self._memo.read()]
+        ended = {note.get("ended") for note in notes}
+        mine = [note["upload"] for note in notes if note.get("name") == self._name]
+        return [upload for upload in mine if upload not in ended]
+
+    def begun(self, upload: str) -> None:
+        self._memo.write(json.dumps({"upload": upload, "name": self._name}))
+
+    def ended(self, upload: str) -> None:
+        self._memo.write(json.dumps({"ended": upload}))
+
+
+def pieces(chunks: Iterable[Piece], first_bytes: int, then_bytes: int) -> Iterator[tuple[bytearray, bool]]:
+    """The chunks cut anew, and with each piece whether it is the last. Always at least one, perhaps empty."""
+    piece, limit = bytearray(), first_bytes
+    for chunk in chunks:
+        view = memoryview(chunk).cast("B")
+        while view:
+            if len(piece) == limit:
+                yield piece, False
+                piece, limit = bytearray(), then_bytes
+            room = limit - len(piece)
+            piece += view[:room]
+            view = view[room:]
+    yield piece, True
+
+
+def hopeless(failed: aws.Failed) -> bool:
+    """Whether repeating the same request is no use."""
+    passing = failed.code in PASSING_CODES or failed.code.startswith("KMS.")
+    return failed.status in HOPELESS_STATUS and not passing
+
+
+def _headers(options: S3Options, content_encoding: str | None) -> dict[str, Any]:
+    """What every object is stored with: firehose.md section 5.3."""
+    headers: dict[str, Any] = {"ContentType": options.content_type}
+    if options.content_encoding and content_encoding is not None:
+        headers["ContentEncoding"] = content_encoding
+    if options.server_side_encryption != "none":
+        headers["ServerSideEncryption"] = options.server_side_encryption
+    if options.tags:
+        headers["Tagging"] = urlencode(options.tags)
+    given = {header: getattr(options, key) for key, header in OWN_HEADERS.items()}
+    return headers | {header: value for header, value in given.items() if value is not None}

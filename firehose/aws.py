@@ -1,0 +1,209 @@
+"""The one door to AWS services and whatever speaks like them: the only file that imports boto3 or botocore.
+
+They are imported at the first call, because that takes a fifth of a second that a service without AWS need
+not spend. A client makes exactly one attempt per call: only the pipeline decides about retries (DESIGN 3,
+law 6). Whatever goes wrong comes out as `Failed`, whose text must never hold a secret. Credentials follow
+boto3's own chain unless they are given. Checksums of requests are sent only where an operation demands
+them: they halve the speed (DESIGN 4), and many stores refuse them.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, model_validator
+
+from firehose.config import Block
+
+Url = Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/\S*)?$")]
+CONNECT_SECONDS = 10.0
+TEXT_LIMIT = 300  # characters of a far side's message that a reason may repeat
+CREDENTIALS_WAY_OUT = (
+    "give access_key_id and secret_access_key, a profile or a role_arn, or set AWS_ACCESS_KEY_ID and"
+    " AWS_SECRET_ACCESS_KEY in the service's environment"
+)
+
+
+class AwsOptions(Block):
+    """Keys of every block that talks to AWS or to a store that speaks like it."""
+
+    endpoint_url: Url | None = None
+    region: str | None = None
+    profile: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    role_arn: Annotated[str, Field(pattern=r"^arn:.+:iam::\d{12}:role/\S+$")] | None = None
+    role_external_id: str | None = None
+    sts_endpoint_url: Url | None = None
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 60
+    verify_tls: bool = True
+    ca_file: str | None = None
+
+    @model_validator(mode="after")
+    def _whole_credentials(self) -> AwsOptions:
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("access_key_id and secret_access_key go together: give both or neither")
+        if self.session_token is not None and self.access_key_id is None:
+            raise ValueError("session_token belongs to access_key_id and secret_access_key: give those too")
+        if self.profile is not None and self.access_key_id is not None:
+            raise ValueError("give a profile or an access_key_id, not both")
+        return self
+
+
+class Failed(Exception):
+    """A call that did not succeed. `status` is the HTTP answer's, 0 where none came or none could be read."""
+
+    def __init__(self, code: str, message: str, status: int = 0, after_seconds: float | None = None) -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.status = status
+        self.after_seconds = after_seconds
+
+
+class Client:
+    """One service's client, made at its first call, shared by all threads. `config` is botocore's Config."""
+
+    def __init__(self, service: str, options: AwsOptions, region: str, **config: Any) -> None:
+        self._service = service
+        self._options = options
+        self._region = options.region or region
+        self._config = config
+        self._making = threading.Lock()
+        self._made: Any = None
+
+    def call(self, operation: str, /, **arguments: Any) -> dict[str, Any]:
+        """Calls the operation (in boto3's spelling) once. Raises `Failed`."""
+        answer: dict[str, Any] = _told(lambda: getattr(self._client(), operation)(**arguments))
+        return answer
+
+    def close(self) -> None:
+        with self._making:
+            made, self._made = self._made, None
+        if made is not None:
+            made.close()
+
+    def _client(self) -> Any:
+        with self._making:
+            if self._made is None:
+                self._made = _client(self._service, self._options, self._region, self._config)
+            return self._made
+
+
+def _client(service: str, options: AwsOptions, region: str, config: dict[str, Any]) -> Any:
+    from botocore.config import Config
+
+    settings = Config(
+        connect_timeout=min(CONNECT_SECONDS, options.timeout_seconds),
+        read_timeout=options.timeout_seconds,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        tcp_keepalive=True,
+        **config,
+    )
+    return _session(options, region).client(
+        service, endpoint_url=options.endpoint_url, verify=_verify(options), config=settings
+    )
+
+
+def _verify(options: AwsOptions) -> str | bool | None:
+    """None leaves the choice to AWS_CA_BUNDLE and botocore's own bundle."""
+    return options.ca_file or (None if options.verify_tls else False)
+
+
+def _session(options: AwsOptions, region: str) -> Any:
+    import boto3
+
+    session = boto3.Session(
+        profile_name=options.profile,
+        aws_access_key_id=options.access_key_id,
+        aws_secret_access_key=_revealed(options.secret_access_key),
+        aws_session_token=_revealed(options.session_token),
+        region_name=region,
+    )
+    return session if options.role_arn is None else _in_role(session, options, region)
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _in_role(source: Any, options: AwsOptions, region: str) -> Any:
+    """A session with the role's credentials, asked of STS with the source's, renewed before they expire."""
+    import boto3
+    import botocore.session
+    from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
+
+    asking: dict[str, str] = {"RoleArn": str(options.role_arn), "RoleSessionName": "firehose"}
+    if options.role_external_id is not None:
+        asking["ExternalId"] = options.role_external_id
+
+    def fetch() -> dict[str, str]:
+        sts = source.client("sts", endpoint_url=options.sts_endpoint_url, verify=_verify(options))
+        given = sts.assume_role(**asking)["Credentials"]
+        return {
+            "access_key": given["AccessKeyId"],
+            "secret_key": given["SecretAccessKey"],
+            "token": given["SessionToken"],
+            "expiry_time": given["Expiration"].isoformat(),
+        }
+
+    class Role(CredentialProvider):
+        METHOD = CANONICAL_NAME = "assume-role"
+
+        def load(self) -> Any:
+            return DeferredRefreshableCredentials(fetch, self.METHOD)
+
+    session = botocore.session.Session()
+    session.register_component("credential_provider", CredentialResolver([Role()]))
+    return boto3.Session(botocore_session=session, region_name=region)
+
+
+def _told(call: Callable[[], Any]) -> Any:
+    """Does what `call` does, with every failure of AWS's libraries told as `Failed`."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    try:
+        return call()
+    except ClientError as error:
+        raise _answered(error.response) from error
+    except (BotoCoreError, ResponseParserError, OSError) as error:
+        raise _unanswered(error) from error
+
+
+def _answered(response: Any) -> Failed:
+    error, about = response.get("Error", {}), response.get("ResponseMetadata", {})
+    headers = about.get("HTTPHeaders", {})
+    return Failed(
+        str(error.get("Code") or "Unknown"),
+        str(error.get("Message") or "")[:TEXT_LIMIT],
+        int(about.get("HTTPStatusCode") or 0),
+        _seconds(headers.get("retry-after")),
+    )
+
+
+def _seconds(header: str | None) -> float | None:
+    """A Retry-After in seconds. Stores send no dates; one that did would be answered with our own backoff."""
+    try:
+        seconds = float(header or "")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _unanswered(error: Exception) -> Failed:
+    from botocore import exceptions as known
+
+    name, message = type(error).__name__.removesuffix("Error"), str(error)[:TEXT_LIMIT]
+    if isinstance(error, known.NoCredentialsError | known.PartialCredentialsError):
+        return Failed(name, f"{message}; {CREDENTIALS_WAY_OUT}")
+    if isinstance(error, known.ProfileNotFound):
+        return Failed(name, f"{message}; add it to ~/.aws/config or change the key profile")
+    if isinstance(error, known.ParamValidationError):
+        return Failed(name, message, status=400)
+    return Failed(name, message)

@@ -1,0 +1,159 @@
+"""One lane's open file: frames appended and synced, and the seal. Blocking; one thread at a time.
+
+A lane is made at its first append, under a name drawn once. Whoever holds the lock on its folder writes it or
+recovers it. After a failed write or sync nothing more is written here: what follows goes to a new lane, and the file
+is cut behind its last good frame when it is mended (`recovery.mend`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from firehose.buffer import frame, layout
+from firehose.contracts import Disk, Lock, Writer
+from firehose.model import Segment
+from firehose.runtime import utc
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What one frame is made of: the records of one or more appends, and their newest origins."""
+
+    records: Sequence[pa.RecordBatch]
+    origins: Mapping[str, str]
+    arrival_ms: int
+    count: int
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class OpenSegment:
+    """The growing file, up to its last good frame."""
+
+    writer: Writer
+    first: int
+    opened_ms: int
+    count: int = 0
+    size_bytes: int = 0
+    file_bytes: int = 0
+
+
+class Lane:
+    """Appends to the lane's files. `next` is the number of the record to come: the lane's count so far."""
+
+    def __init__(self, disk: Disk, data_dir: str, stream: str, name: str) -> None:
+        self.name = name
+        self.stream = stream
+        self.next = 0
+        self.open: OpenSegment | None = None
+        self._disk = disk
+        self._folder = layout.lane_folder(data_dir, stream, name)
+        self._seed = frame.seed(name)
+        self._origins: dict[str, str] = {}  # of the open segment, newest of each source partition
+        self._head: int | None = None
+        self._lock: Lock | None = None
+
+    def create(self) -> None:
+        """Makes the lane's folder, durable, and locks it."""
+        self._disk.make_folder(self._folder)
+        self._lock = self._disk.lock(self._folder)
+        assert self._lock is not None, "a name drawn for this writer alone is never locked by another"
+
+    def append(self, group: Group) -> int:
+        """Writes the group as one frame and syncs it. Returns the number of its first record."""
+        first = self.next
+        if self.open is None:
+            writer = self._disk.create(layout.numbered(self._folder, first, layout.OPEN))
+            self._disk.sync_folder(self._folder)
+            self.open = OpenSegment(writer, first, group.arrival_ms)
+        segment = self.open
+        chunks = frame.encode_frame(joined(group.records), first, group.arrival_ms, group.origins, self._seed)
+        written = segment.writer.write(*chunks)
+        segment.writer.sync()
+        segment.file_bytes += written
+        segment.count += group.count
+        segment.size_bytes += group.size_bytes
+        self._origins.update(group.origins)
+        self.next = first + group.count
+        return first
+
+    def seal(self, version: int) -> Segment | None:
+        """Ends the open file and makes it a sealed segment; None where it has only origins, which stay open."""
+        segment = self.open
+        if segment is None or not segment.count:
+            return None
+        trailer = frame.Trailer(
+            version, segment.first, segment.count, segment.size_bytes, segment.opened_ms, self._summary(segment)
+        )
+        segment.writer.write(frame.encode_trailer(trailer, self._seed))
+        segment.writer.sync()
+        segment.writer.close()
+        seal_file(self._disk, self._folder, segment.first, self.next, self._head)
+        self._head = self.next
+        self.open, self._origins = None, {}
+        return segment_of(self.stream, self.name, trailer)
+
+    def _summary(self, segment: OpenSegment) -> int:
+        """Writes the segment's origins once more, together; returns where."""
+        if not self._origins:
+            return 0
+        at = segment.file_bytes
+        chunks = frame.encode_frame(joined([]), self.next, segment.opened_ms, self._origins, self._seed)
+        segment.file_bytes += segment.writer.write(*chunks)
+        return at
+
+    def abandon(self) -> None:
+        """Writes nothing more. The lock is kept until `close`, so that nobody else recovers the lane meanwhile."""
+        if self.open is not None:
+            self.open.writer.close()
+
+    def close(self) -> None:
+        self.abandon()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def seal_file(disk: Disk, folder: str, first: int, end: int, old_head: int | None) -> None:
+    """Renames an ended file and leaves the lane's count behind, durable before the old one goes."""
+    if old_head != end:
+        head = layout.numbered(folder, end, layout.HEAD)
+        if not disk.exists(head):
+            disk.create(head).close()
+    disk.rename(layout.numbered(folder, first, layout.OPEN), layout.numbered(folder, first, layout.SEALED))
+    disk.sync_folder(folder)
+    if old_head is not None and old_head != end:
+        disk.remove(layout.numbered(folder, old_head, layout.HEAD))
+
+
+def segment_of(stream: str, lane: str, trailer: frame.Trailer) -> Segment:
+    return Segment(
+        stream, lane, trailer.first, trailer.count, trailer.size_bytes, utc(trailer.opened_ms), trailer.version
+    )
+
+
+def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """One record batch of all, with the optional columns that any of them has, in the order of `INTAKE_SCHEMA`."""
+    schema = frame.SCHEMAS[_columns(batches)]
+    if len(batches) == 1 and batches[0].schema.names == schema.names:
+        return batches[0]
+    if not batches:
+        return pa.RecordBatch.from_pylist([], schema=schema)
+    return pa.concat_batches([_widened(batch, schema) for batch in batches])
+
+
+def _columns(batches: Sequence[pa.RecordBatch]) -> int:
+    columns = 0
+    for batch in batches:
+        columns |= frame.columns_of(batch)
+    return columns
+
+
+def _widened(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    columns = [
+        batch.column(field.name) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.record_batch(columns, schema=schema)

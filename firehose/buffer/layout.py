@@ -1,0 +1,59 @@
+"""Names in the data folder, written and read back in this one place.
+
+<data_dir>/service.lock                        held by the one service that uses the folder
+<data_dir>/delivery.lock                       held by its delivery half
+<data_dir>/catalog                             which streams exist
+<data_dir>/ledger                              what became of the segments
+<data_dir>/buffer/<stream>/lanes               records of lanes that were folded, see `recovery`
+<data_dir>/buffer/<stream>/<lane>/<n>.open     being written; n is the number of its first record, 20 digits
+                                  <n>.sealed   immutable, waiting for delivery
+                                  <n>.out      durable outcome of transforms that cannot be repeated
+                                  <n>.damaged  kept for inspection
+                                  <n>.head     empty: the lane had n records when its last segment was sealed
+"""
+
+from __future__ import annotations
+
+import os
+
+from firehose.contracts import Disk
+from firehose.model import Segment, SegmentKey
+
+OPEN, SEALED, OUT, DAMAGED, HEAD = ".open", ".sealed", ".out", ".damaged", ".head"
+LANES = "lanes"
+
+
+def buffer_folder(data_dir: str) -> str:
+    return os.path.join(data_dir, "buffer")
+
+
+def stream_folder(data_dir: str, stream: str) -> str:
+    return os.path.join(data_dir, "buffer", stream)
+
+
+def lane_folder(data_dir: str, stream: str, lane: str) -> str:
+    return os.path.join(data_dir, "buffer", stream, lane)
+
+
+def numbered(folder: str, number: int, suffix: str) -> str:
+    """Path of the lane's file that begins with record `number`."""
+    return os.path.join(folder, f"{number:020d}{suffix}")
+
+
+def file_of(data_dir: str, key: SegmentKey | Segment, suffix: str = SEALED) -> str:
+    stream, lane, first = key.key if isinstance(key, Segment) else key
+    return numbered(lane_folder(data_dir, stream, lane), first, suffix)
+
+
+def numbers(names: list[str], suffix: str) -> list[int]:
+    """First record numbers of a lane's files with this suffix, ascending."""
+    stems = (name.removesuffix(suffix) for name in names if name.endswith(suffix))
+    return sorted(int(stem) for stem in stems if len(stem) == 20 and stem.isdigit())
+
+
+def streams(disk: Disk, data_dir: str) -> list[str]:
+    return disk.list(buffer_folder(data_dir))
+
+
+def lanes(disk: Disk, data_dir: str, stream: str) -> list[str]:
+    return [name for name in disk.list(stream_folder(data_dir, stream)) if not name.startswith(LANES)]

@@ -1,0 +1,235 @@
+"""The delivery half's own log: what was delivered where, what is held, totals, cursors.
+
+One file, `<data_dir>/ledger`, of text lines, each `<CRC-32 of the rest, 8 hex digits> <JSON>\\n`. The first says
+`{"ledger": 1}`. The others, by their key `t` (`s` is [stream, lane, first], `d` a destination's name):
+
+    delivered  s, d, n: totals, o: origins of the segment
+    held       s, d, why                     set aside until a person releases it
+    released   s, d
+    memo       s, d, note                    what a destination asked us to remember about it
+    trying     s, d                          an attempt begins  } marks; not synced: only the
+    resting    s, d                          it ended           } death of a process makes them count
+    deaths     s, d, n                       deaths of the delivery process while it was being tried
+    totals     stream, d, n                  sums of segments that are gone (written by a fold)
+    origins    stream, o                     likewise
+
+A line that is torn or damaged is passed over and reported. The file is folded into a new one (written, synced,
+renamed) when it has grown, and after a failed write or sync, so that nothing is ever appended behind an unknown end.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from isal.isal_zlib import crc32
+
+from firehose.contracts import Disk, Writer
+from firehose.model import NewerFormat, SegmentKey, Totals
+
+FORMAT = 1
+FOLD_BYTES = 4 * 1024 * 1024
+Place = tuple[SegmentKey, str]  # a segment at a destination
+StreamPlace = tuple[str, str]  # a stream at a destination
+
+
+@dataclass(slots=True)
+class Book:
+    """What the ledger says, all entries taken together."""
+
+    delivered: defaultdict[SegmentKey, dict[str, Totals]] = field(default_factory=lambda: defaultdict(dict))
+    held: dict[Place, str] = field(default_factory=dict)
+    memos: defaultdict[Place, list[str]] = field(default_factory=lambda: defaultdict(list))
+    trying: set[Place] = field(default_factory=set)
+    deaths: dict[Place, int] = field(default_factory=dict)
+    totals: defaultdict[StreamPlace, Totals] = field(default_factory=lambda: defaultdict(Totals))
+    origins: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+
+    def apply(self, entry: dict[str, Any]) -> None:
+        """Adds one entry. Delivering what is delivered changes nothing."""
+        kind = entry["t"]
+        if kind == "totals":
+            self.totals[entry["stream"], entry["d"]] += Totals.from_json(entry["n"])
+        elif kind == "origins":
+            self.origins[entry["stream"]].update(entry["o"])
+        else:
+            stream, lane, first = entry["s"]
+            self._apply_place(kind, ((stream, lane, int(first)), entry["d"]), entry)
+
+    def _apply_place(self, kind: str, place: Place, entry: dict[str, Any]) -> None:
+        key, destination = place
+        if kind == "delivered" and destination not in self.delivered[key]:
+            totals = Totals.from_json(entry["n"])
+            self.delivered[key][destination] = totals
+            self.totals[key[0], destination] += totals
+            self.origins[key[0]].update(entry.get("o", {}))
+            self._end(place)
+        elif kind == "held":
+            self.held[place] = entry["why"]
+            self.trying.discard(place)
+        elif kind == "released":
+            self.held.pop(place, None)
+            self.deaths.pop(place, None)
+        elif kind == "memo":
+            self.memos[place].append(entry["note"])
+        elif kind == "trying":
+            self.trying.add(place)
+        elif kind == "resting":
+            self.trying.discard(place)
+        elif kind == "deaths":
+            self.deaths[place] = entry["n"]
+
+    def _end(self, place: Place) -> None:
+        self.held.pop(place, None)
+        self.memos.pop(place, None)
+        self.deaths.pop(place, None)
+        self.trying.discard(place)
+
+    def forget(self, key: SegmentKey) -> None:
+        """The segment's file is gone for good: only its part of the totals remains."""
+        for destination in self.delivered.pop(key, {}):
+            self._end((key, destination))
+
+    def folded(self) -> Iterator[dict[str, Any]]:
+        """Entries that make an equal book."""
+        rest = defaultdict(Totals, self.totals)
+        for key, destinations in self.delivered.items():
+            for destination, totals in destinations.items():
+                rest[key[0], destination] = minus(rest[key[0], destination], totals)
+        for (stream, destination), totals in rest.items():
+            yield {"t": "totals", "stream": stream, "d": destination, "n": totals.to_json()}
+        for key, destinations in self.delivered.items():
+            for destination, totals in destinations.items():
+                yield {"t": "delivered", "s": key, "d": destination, "n": totals.to_json()}
+        for stream, origins in self.origins.items():
+            yield {"t": "origins", "stream": stream, "o": origins}
+        for (key, destination), why in self.held.items():
+            yield {"t": "held", "s": key, "d": destination, "why": why}
+        for (key, destination), notes in self.memos.items():
+            yield from ({"t": "memo", "s": key, "d": destination, "note": note} for note in notes)
+        for key, destination in self.trying:
+            yield {"t": "trying", "s": key, "d": destination}
+        for (key, destination), count in self.deaths.items():
+            yield {"t": "deaths", "s": key, "d": destination, "n": count}
+
+
+def minus(whole: Totals, part: Totals) -> Totals:
+    less = part.to_json()
+    return Totals.from_json({name: value - less.get(name, 0) for name, value in whole.to_json().items()})
+
+
+class Ledger:
+    """The log and the book. Blocking and thread-safe; commits that meet at the disk share one sync."""
+
+    def __init__(
+        self, disk: Disk, path: str, report: Callable[[str], None], gone: Callable[[SegmentKey], bool]
+    ) -> None:
+        """Reads what is there. `gone` answers whether a segment's file is gone, durably: then a fold forgets it."""
+        self._disk = disk
+        self._path = path
+        self._gone = gone
+        self._write_lock = threading.Lock()
+        self._sync_lock = threading.Lock()
+        self._writer: Writer | None = None
+        self._size = self._written = self._synced = 0
+        self.book, bad = read_book(disk, path)
+        for problem in bad:
+            report(problem)
+        if bad:
+            disk.replace(f"{path}.damaged", disk.read(path))
+
+    def append(self, *entries: dict[str, Any], sync: bool = True) -> None:
+        """Adds entries; durable when it returns, if `sync`. Raises OSError; a repeat then starts a new file."""
+        with self._write_lock:
+            for entry in entries:
+                self.book.apply(entry)
+            if self._writer is None or self._size > FOLD_BYTES:
+                self._fold()
+            else:
+                self._write(b"".join(_line(entry) for entry in entries))
+            self._written += 1
+            ticket, writer = self._written, self._writer
+        if sync and writer is not None:
+            self._sync(ticket, writer)
+
+    def fold(self) -> None:
+        """Starts a new file that says the same in fewer lines."""
+        with self._write_lock:
+            self._fold()
+
+    def close(self) -> None:
+        with self._write_lock:
+            self._close()
+
+    def _write(self, data: bytes) -> None:
+        assert self._writer is not None
+        try:
+            self._size += self._writer.write(data)
+        except OSError:
+            self._close()
+            raise
+
+    def _sync(self, ticket: int, writer: Writer) -> None:
+        with self._sync_lock:
+            if self._synced >= ticket:
+                return
+            upto = self._written
+            try:
+                writer.sync()
+            except OSError:
+                with self._write_lock:
+                    self._close()
+                raise
+            self._synced = upto
+
+    def _fold(self) -> None:
+        self._close()
+        for key in [key for key in self.book.delivered if self._gone(key)]:
+            self.book.forget(key)
+        lines = [_line({"ledger": FORMAT}), *(_line(entry) for entry in self.book.folded())]
+        content = b"".join(lines)
+        self._disk.replace(self._path, content)
+        self._writer = self._disk.reopen(self._path, len(content))
+        self._size, self._synced = len(content), self._written + 1
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    said = json.dumps(entry, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (crc32(said), said)
+
+
+def read_book(disk: Disk, path: str) -> tuple[Book, list[str]]:
+    """Reads a ledger without writing; and what is wrong with it. Raises `NewerFormat`."""
+    book, bad, offset = Book(), list[str](), 0
+    if not disk.exists(path):
+        return book, bad
+    for line in disk.read(path).split(b"\n"):
+        entry = _entry(line)
+        if entry is None:
+            bad += [f"{path}: the line at offset {offset} is torn or damaged and was passed over"] if line else []
+        elif "ledger" in entry:
+            if entry["ledger"] > FORMAT:
+                raise NewerFormat(path, entry["ledger"], FORMAT)
+        else:
+            book.apply(entry)
+        offset += len(line) + 1
+    return book, bad
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    try:
+        if int(line[:8], 16) != crc32(line[9:]):
+            return None
+        entry: dict[str, Any] = json.loads(line[9:])
+    except ValueError:
+        return None
+    return entry

@@ -1,0 +1,274 @@
+"""What a start finds on disk, made whole: orphaned files sealed, lanes counted, empty dead lanes folded.
+
+Runs in the ingest half before anything is appended or delivered, and again for a lane that a failing disk made us
+abandon. It refuses nothing but a newer format: what is damaged is delivered as far as it goes and reported.
+
+The lanes of a stream that are dead and empty are folded: their counts and origins move into one small file,
+`<stream>/lanes`, a JSON object {"format": 1, "records": n, "origins": {...}, "folded": [lane, ...]}; the folders of
+the `folded` ones are removed after it is durable, and do not count again if a crash left them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from firehose.buffer import frame, layout
+from firehose.buffer.lane import joined, seal_file, segment_of
+from firehose.contracts import Disk
+from firehose.model import NewerFormat, Segment
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of a file that are no valid frame, and the records that were lost with them."""
+
+    path: str
+    offset: int
+    size: int
+    records: int
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.size} bytes at offset {self.offset} are damaged, {self.records} records lost"
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A stream's buffer as a start finds it."""
+
+    accepted: int = 0  # records ever taken, by the lanes' own numbers
+    segments: dict[Segment, int] = field(default_factory=dict)  # and the bytes of their files
+    origins: dict[str, str] = field(default_factory=dict)
+    damage: list[Damage] = field(default_factory=list)
+    locked: list[str] = field(default_factory=list)  # lanes that another process writes
+
+
+@dataclass(slots=True)
+class Scanned:
+    """What a whole pass over a segment file's frames says."""
+
+    end: int  # number behind the last record
+    good_bytes: int = 0  # offset behind the last valid frame
+    size_bytes: int = 0
+    opened_ms: int = 0
+    frames: int = 0
+    origins: dict[str, str] = field(default_factory=dict)
+    damage: list[Damage] = field(default_factory=list)
+
+
+def recover(disk: Disk, data_dir: str, stream: str, version: int) -> Recovered:
+    """Mends and counts all lanes of a stream. `version` is the definition's, for what must be sealed now."""
+    found = Recovered()
+    folded = _read_folded(disk, data_dir, stream)
+    found.accepted, found.origins = folded.records, dict(folded.origins)
+    names = [name for name in layout.lanes(disk, data_dir, stream) if name not in folded.names]
+    empty = [name for name in names if _recover_lane(disk, data_dir, stream, name, version, found)]
+    _fold(disk, data_dir, stream, folded, empty, found)
+    return found
+
+
+def _recover_lane(disk: Disk, data_dir: str, stream: str, lane: str, version: int, found: Recovered) -> bool:
+    """Adds one lane to what was found. True where it is dead and nothing of it is left but its count."""
+    folder = layout.lane_folder(data_dir, stream, lane)
+    lock = disk.lock(folder)
+    if lock is None:
+        found.locked.append(lane)
+        return False
+    try:
+        for first in layout.numbers(disk.list(folder), layout.OPEN):
+            mend(disk, folder, lane, first, version, found.origins)
+        names = [name for name in disk.list(folder) if not name.endswith(layout.OPEN)]
+        ends = layout.numbers(names, layout.HEAD)
+        for first in layout.numbers(names, layout.SEALED):
+            segment = _sealed(disk, folder, stream, lane, first, version, found)
+            found.segments[segment] = disk.size(layout.numbered(folder, first, layout.SEALED))
+            ends.append(segment.end)
+        found.accepted += max(ends, default=0)
+        return not any(name.endswith((layout.SEALED, layout.DAMAGED)) for name in names)
+    finally:
+        lock.close()
+
+
+def mend(
+    disk: Disk, folder: str, lane: str, first: int, version: int, origins: dict[str, str], limit: int | None = None
+) -> bool:
+    """Seals an orphaned open file: cuts its torn tail (or all behind `limit` bytes), ends it, renames it.
+
+    Its origins are added to `origins`. False where it holds no record: it stays for the fold, which keeps them.
+    """
+    path = layout.numbered(folder, first, layout.OPEN)
+    crc_seed = frame.seed(lane)
+    if not disk.exists(path):  # renamed already, when the folder's sync failed
+        disk.sync_folder(folder)
+        return True
+    heads = layout.numbers(disk.list(folder), layout.HEAD)
+    view = disk.view(path)
+    try:
+        size = len(view.buffer) if limit is None else min(limit, len(view.buffer))
+        trailer = frame.read_trailer(view.buffer, crc_seed) if limit is None else None
+        seen = scanned(view.buffer.slice(0, size), crc_seed, first, path)
+    finally:
+        view.close()
+    origins.update(seen.origins)
+    if trailer is None:
+        if seen.end == first:
+            return False
+        end_file(disk, path, crc_seed, first, version, seen, seen.good_bytes)
+    seal_file(disk, folder, first, trailer.first + trailer.count if trailer else seen.end, max(heads, default=None))
+    return True
+
+
+def end_file(disk: Disk, path: str, crc_seed: int, first: int, version: int, seen: Scanned, size: int) -> None:
+    """Cuts the file to `size` bytes and writes the summary of its origins and its trailer there."""
+    writer = disk.reopen(path, size)
+    try:
+        summary_at = 0
+        if seen.origins:
+            summary_at = size
+            writer.write(*frame.encode_frame(joined([]), seen.end, seen.opened_ms, seen.origins, crc_seed))
+        trailer = frame.Trailer(version, first, seen.end - first, seen.size_bytes, seen.opened_ms, summary_at)
+        writer.write(frame.encode_trailer(trailer, crc_seed))
+        writer.sync()
+    finally:
+        writer.close()
+
+
+def scanned(buffer: pa.Buffer, crc_seed: int, first: int, path: str) -> Scanned:
+    """Reads all frames of a segment file, checksums and all."""
+    seen = Scanned(first)
+    gap: frame.Gap | None = None
+    for item in frame.scan(buffer, crc_seed, first):
+        if isinstance(item, frame.Gap):
+            gap = item
+            if not item.torn:
+                seen.damage.append(Damage(path, item.offset, item.size, 0))
+            continue
+        if item.first > seen.end:
+            lost = item.first - seen.end
+            if gap:
+                seen.damage.pop()
+            seen.damage.append(Damage(path, gap.offset if gap else item.offset, gap.size if gap else 0, lost))
+        gap = None
+        seen.opened_ms = min(seen.opened_ms or item.arrival_ms, item.arrival_ms)
+        seen.end, seen.good_bytes = item.end, item.offset + item.size
+        seen.size_bytes += record_bytes(frame.read_records(buffer, item).column("record"))
+        seen.origins.update(frame.read_origins(buffer, item))
+        seen.frames += 1
+    return seen
+
+
+def record_bytes(records: pa.Array) -> int:
+    """Size of the records' bytes alone. `records` is a binary array."""
+    if not len(records):
+        return 0
+    ends = memoryview(records.buffers()[1]).cast("i")
+    size: int = ends[records.offset + len(records)] - ends[records.offset]
+    return size
+
+
+def _sealed(disk: Disk, folder: str, stream: str, lane: str, first: int, version: int, found: Recovered) -> Segment:
+    """Identity of a sealed file: by its trailer, or where that is damaged, by all of its frames and a new trailer."""
+    path = layout.numbered(folder, first, layout.SEALED)
+    crc_seed = frame.seed(lane)
+    view = disk.view(path)
+    try:
+        trailer = frame.read_trailer(view.buffer, crc_seed)
+        if trailer is not None:
+            found.origins.update(summary(view.buffer, crc_seed))
+            return segment_of(stream, lane, trailer)
+        seen, size = scanned(view.buffer, crc_seed, first, path), len(view.buffer)
+    finally:
+        view.close()
+    known = [n for s in (layout.SEALED, layout.HEAD) for n in layout.numbers(disk.list(folder), s) if n > first]
+    lost = max(min(known, default=seen.end) - seen.end, 0 if seen.frames else 1)
+    found.damage += [*seen.damage, Damage(path, seen.good_bytes, size - seen.good_bytes, lost)]
+    found.origins.update(seen.origins)
+    seen.end += lost
+    end_file(disk, path, crc_seed, first, version, seen, size)
+    trailer = frame.Trailer(version, first, seen.end - first, seen.size_bytes, seen.opened_ms)
+    return segment_of(stream, lane, trailer)
+
+
+def summary(buffer: pa.Buffer, crc_seed: int) -> dict[str, str]:
+    """The newest origin of each source partition in a sealed segment."""
+    trailer = frame.read_trailer(buffer, crc_seed)
+    if trailer is None or not trailer.summary_at:
+        return {}
+    said = frame.read_frame(buffer, trailer.summary_at, crc_seed)
+    return frame.read_origins(buffer, said) if said else {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Folded:
+    records: int
+    origins: dict[str, str]
+    names: frozenset[str]
+
+
+def _read_folded(disk: Disk, data_dir: str, stream: str) -> _Folded:
+    path = f"{layout.stream_folder(data_dir, stream)}/{layout.LANES}"
+    if not disk.exists(path):
+        return _Folded(0, {}, frozenset())
+    said = json.loads(disk.read(path))
+    if said["format"] > FORMAT:
+        raise NewerFormat(path, said["format"], FORMAT)
+    return _Folded(said["records"], said["origins"], frozenset(said["folded"]))
+
+
+def _fold(disk: Disk, data_dir: str, stream: str, old: _Folded, empty: list[str], found: Recovered) -> None:
+    """Moves the counts of dead, empty lanes into the one file, then removes their folders.
+
+    Lanes that the file already counts go for good before their names leave it.
+    """
+    gone = [name for name in layout.lanes(disk, data_dir, stream) if name in old.names]
+    for name in gone:
+        _remove_lane(disk, layout.lane_folder(data_dir, stream, name))
+    if gone:
+        disk.sync_folder(layout.stream_folder(data_dir, stream))
+    if not empty:
+        return
+    counts = sum(_count(disk, layout.lane_folder(data_dir, stream, name)) for name in empty)
+    said = {"format": FORMAT, "records": old.records + counts, "origins": found.origins, "folded": empty}
+    folder = layout.stream_folder(data_dir, stream)
+    disk.replace(f"{folder}/{layout.LANES}", json.dumps(said).encode())
+    for name in empty:
+        _remove_lane(disk, layout.lane_folder(data_dir, stream, name))
+    disk.sync_folder(folder)
+
+
+def _count(disk: Disk, folder: str) -> int:
+    return max(layout.numbers(disk.list(folder), layout.HEAD), default=0)
+
+
+def _remove_lane(disk: Disk, folder: str) -> None:
+    for name in disk.list(folder):
+        disk.remove(f"{folder}/{name}")
+    disk.remove_folder(folder)
+
+
+def segments(disk: Disk, data_dir: str, stream: str) -> Iterator[Segment]:
+    """The sealed segments of a stream that lie on disk now, oldest first within each lane."""
+    for lane in layout.lanes(disk, data_dir, stream):
+        folder = layout.lane_folder(data_dir, stream, lane)
+        for first in layout.numbers(disk.list(folder), layout.SEALED):
+            segment = read_segment(disk, data_dir, (stream, lane, first))
+            if segment is not None:
+                yield segment
+
+
+def read_segment(disk: Disk, data_dir: str, key: tuple[str, str, int]) -> Segment | None:
+    """Identity of one sealed file by its trailer; None where it is gone or its trailer is damaged."""
+    try:
+        view = disk.view(layout.file_of(data_dir, key))
+    except FileNotFoundError:
+        return None
+    try:
+        trailer = frame.read_trailer(view.buffer, frame.seed(key[1]))
+        return segment_of(key[0], key[1], trailer) if trailer else None
+    finally:
+        view.close()

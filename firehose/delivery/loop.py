@@ -1,0 +1,225 @@
+"""Every segment of one stream at one destination, from sealed to its end: the branching of a failed delivery.
+
+DESIGN 3.5. Three ways an attempt can fail: `Retry` waits and tries again, past the deadline the rows go to the error
+output; `Refused` and bugs hold the segment. When the error output fails too, the stream pauses and probes. A stream
+that waits takes no slot from others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from firehose import observe
+from firehose.config import DeliveryOptions, RetryOptions
+from firehose.contracts import Outbox, Refused, Retry
+from firehose.delivery.pipeline import ErrorOutputFailed, Pipeline
+from firehose.delivery.retry import Patience
+from firehose.delivery.slots import Slots
+from firehose.model import Segment, Totals
+from firehose.runtime import Runtime
+
+HELD_IN_ROW = 3
+DEATHS = 3
+DEADLINE_CODE = "Delivery.DeadlineExceeded"
+
+
+@dataclass(slots=True)
+class Status:
+    """What people ask of a destination. Times in milliseconds since the epoch."""
+
+    last_error: str = ""
+    last_error_ms: int = 0
+    last_delivered_ms: int = 0
+    paused: str = ""
+    retrying: int = 0
+    failures: int = 0
+
+    def failed(self, reason: str, now_ms: int) -> None:
+        self.failures += 1
+        self.last_error, self.last_error_ms = reason, now_ms
+
+
+class Deliveries:
+    """Works off one outbox. `segments_per_stream` segments are under way at once."""
+
+    def __init__(
+        self,
+        stream: str,
+        destination: str,
+        outbox: Outbox,
+        pipeline: Pipeline,
+        slots: Slots,
+        options: DeliveryOptions,
+        retry: Callable[[], RetryOptions],
+        runtime: Runtime,
+        changed: Callable[[], None],
+    ) -> None:
+        """`changed` is called after each segment that found its end or was set aside."""
+        self.stream = stream
+        self.destination = destination
+        self.status = Status()
+        self.under_way = 0
+        self._outbox = outbox
+        self._pipeline = pipeline
+        self._slots = slots
+        self._options = options
+        self._retry = retry
+        self._runtime = runtime
+        self._changed = changed
+        self._room = asyncio.Semaphore(options.segments_per_stream)
+        self._held_in_row = 0
+        self._probing = asyncio.Lock()
+        self._resumed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Works until the outbox is closed, and leaves nothing under way."""
+        async for segment in self._outbox.sealed():
+            await self._room.acquire()
+            self.under_way += 1
+            task = asyncio.create_task(self._see_to_its_end(segment))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        await asyncio.gather(*self._tasks)
+
+    @property
+    def waiting(self) -> int:
+        """Segments that the outbox has offered and nobody has taken up."""
+        return self._outbox.waiting
+
+    async def cancel(self) -> None:
+        """Drops what is under way: it stays in the buffer."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def resume(self) -> None:
+        """Ends a pause and every wait for a retry: somebody mended something."""
+        self._held_in_row = 0
+        self.status.paused = ""
+        self._resumed.set()
+        self._resumed = asyncio.Event()
+
+    def stop(self) -> None:
+        """Nothing is tried again from now on: what fails stays in the buffer."""
+        self._stopping.set()
+        self.resume()
+
+    async def _see_to_its_end(self, segment: Segment) -> None:
+        try:
+            await self._until_done(segment)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._trouble(segment, f"cannot be set aside: {error}")
+        finally:
+            self.under_way -= 1
+            self._room.release()
+            self._changed()
+
+    async def _until_done(self, segment: Segment) -> None:
+        deaths = self._outbox.deaths(segment)
+        if deaths >= DEATHS:
+            await self._hold(segment, f"the delivery process died {deaths} times while delivering it")
+            return
+        options = self._options
+        patience = Patience(options.backoff_seconds, options.backoff_limit_seconds, self._retry().deadline_seconds)
+        while not await self._attempt(segment, patience, alone=deaths > 0):
+            if self._stopping.is_set():
+                return
+
+    async def _attempt(self, segment: Segment, patience: Patience, alone: bool) -> bool:
+        """Tries once, waiting before and after as need be. True when the segment is off our hands."""
+        if self._held_in_row >= HELD_IN_ROW:
+            async with self._probing:
+                await self._wait_for_probe()
+                return await self._attempt_once(segment, patience, alone)
+        return await self._attempt_once(segment, patience, alone)
+
+    async def _attempt_once(self, segment: Segment, patience: Patience, alone: bool) -> bool:
+        try:
+            async with self._slots.turn(self.stream, segment.size_bytes, alone):
+                totals = await self._pipeline.attempt(segment, patience.attempts + 1)
+        except Retry as failure:
+            return await self._try_again(segment, patience, failure)
+        except Refused as failure:
+            await self._hold(segment, f"refused: {failure.reason}")
+            return True
+        except Exception as error:
+            observe.log.exception("delivery.bug", stream=self.stream, destination=self.destination)
+            await self._hold(segment, f"a bug: {type(error).__name__}: {error}")
+            return True
+        self._delivered(segment, totals)
+        return True
+
+    async def _try_again(self, segment: Segment, patience: Patience, failure: Retry) -> bool:
+        """After a failed attempt: the error output when the deadline has passed, else a wait."""
+        await self._outbox.rest(segment)
+        self._trouble(segment, failure.reason)
+        if isinstance(failure, ErrorOutputFailed):
+            self.status.paused = failure.reason
+            await self._wait(self._options.probe_seconds)
+            return False
+        patience.failed(self._runtime.monotonic())
+        if patience.exhausted(self._runtime.monotonic()):
+            return await self._give_up(segment, patience, failure.reason)
+        await self._wait(
+            patience.wait_seconds(self._runtime.monotonic(), self._runtime.jitter(), failure.after_seconds)
+        )
+        return False
+
+    async def _give_up(self, segment: Segment, patience: Patience, reason: str) -> bool:
+        """Past the deadline: the rows become dead letters. While the error output fails, the stream is paused."""
+        while True:
+            try:
+                async with self._slots.turn(self.stream, segment.size_bytes):
+                    totals = await self._pipeline.give_up(segment, reason, DEADLINE_CODE, patience.attempts)
+            except Retry as failure:
+                await self._outbox.rest(segment)
+                self._trouble(segment, failure.reason)
+                self.status.paused = failure.reason
+                await self._wait(self._options.probe_seconds)
+                if self._stopping.is_set():
+                    return False
+                continue
+            self._delivered(segment, totals)
+            return True
+
+    async def _hold(self, segment: Segment, reason: str) -> None:
+        self._trouble(segment, reason)
+        await self._outbox.hold(segment, reason)
+        observe.log.error(
+            "segment.held", stream=self.stream, destination=self.destination, segment=str(segment), reason=reason
+        )
+        self._held_in_row += 1
+        if self._held_in_row >= HELD_IN_ROW:
+            self.status.paused = f"{HELD_IN_ROW} segments held in a row, the last one: {reason}"
+
+    def _delivered(self, segment: Segment, totals: Totals) -> None:
+        self._held_in_row = 0
+        self.status.paused = ""
+        self.status.last_delivered_ms = self._runtime.now_ms()
+        observe.segment_delivered(self.stream, self.destination, segment, totals, self._runtime.now_ms())
+
+    def _trouble(self, segment: Segment, reason: str) -> None:
+        self.status.failed(reason, self._runtime.now_ms())
+        observe.delivery_failed(self.stream, self.destination, segment, reason)
+
+    async def _wait_for_probe(self) -> None:
+        if self._held_in_row >= HELD_IN_ROW:
+            await self._wait(self._options.probe_seconds)
+
+    async def _wait(self, seconds: float) -> None:
+        """Waits that long, or until something was mended or we stop."""
+        if self._stopping.is_set():
+            return
+        self.status.retrying += 1
+        try:
+            await asyncio.wait_for(self._resumed.wait(), seconds)
+        except TimeoutError:
+            pass
+        finally:
+            self.status.retrying -= 1

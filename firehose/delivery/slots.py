@@ -1,0 +1,94 @@
+"""Who may work now: worker slots shared out by stream, within one bound of bytes in flight.
+
+A stream with a thousand segments waits behind a stream with one no longer than one turn. A segment under suspicion
+runs alone, so that if it kills the process nobody else is blamed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class _Turn:
+    size_bytes: int
+    alone: bool
+    granted: asyncio.Future[None]
+
+
+class Slots:
+    """`workers` turns at once, of together at most `limit_bytes`; one turn alone may be larger than that."""
+
+    def __init__(self, workers: int, limit_bytes: int) -> None:
+        self._workers = workers
+        self._limit_bytes = limit_bytes
+        self._working = 0
+        self._bytes = 0
+        self._alone = False
+        self._waiting: dict[str, deque[_Turn]] = {}  # by stream; a stream that got a turn moves to the end
+
+    @property
+    def bytes_in_flight(self) -> int:
+        return self._bytes
+
+    @asynccontextmanager
+    async def turn(self, stream: str, size_bytes: int, alone: bool = False) -> AsyncIterator[None]:
+        turn = _Turn(size_bytes, alone, asyncio.get_running_loop().create_future())
+        self._waiting.setdefault(stream, deque()).append(turn)
+        self._grant()
+        try:
+            await turn.granted
+        except asyncio.CancelledError:
+            if turn.granted.done() and not turn.granted.cancelled():
+                self._give_back(turn)
+            else:
+                turn.granted.cancel()
+                self._grant()
+            raise
+        try:
+            yield
+        finally:
+            self._give_back(turn)
+
+    def _grant(self) -> None:
+        """Hands out turns, one stream after the other, as long as there is room for the next."""
+        while (stream := self._next_stream()) is not None:
+            queue = self._waiting.pop(stream)
+            turn = queue[0]
+            if not self._fits(turn):
+                self._waiting = {stream: queue, **self._waiting}
+                return
+            queue.popleft()
+            if queue:
+                self._waiting[stream] = queue
+            self._working += 1
+            self._bytes += turn.size_bytes
+            self._alone = turn.alone
+            turn.granted.set_result(None)
+
+    def _next_stream(self) -> str | None:
+        """The stream whose turn is next, once those who gave up waiting are gone."""
+        for stream in list(self._waiting):
+            queue = self._waiting[stream]
+            while queue and queue[0].granted.cancelled():
+                queue.popleft()
+            if queue:
+                return stream
+            del self._waiting[stream]
+        return None
+
+    def _fits(self, turn: _Turn) -> bool:
+        if not self._working:
+            return True
+        room = self._working < self._workers and self._bytes + turn.size_bytes <= self._limit_bytes
+        return room and not turn.alone and not self._alone
+
+    def _give_back(self, turn: _Turn) -> None:
+        self._working -= 1
+        self._bytes -= turn.size_bytes
+        self._alone = False
+        self._grant()

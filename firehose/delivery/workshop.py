@@ -1,0 +1,100 @@
+"""Builds what a segment runs through from the catalogue: plug-ins put to work, kept while their definition stands.
+
+Transforms, format, prefix and compression follow the segment's own version of the definition; endpoint, bucket,
+credentials and retry follow the newest (DESIGN 3.4).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from firehose import config, registry
+from firehose.catalogue import Catalogue, Definition, Entry, destination_blocks
+from firehose.config import DestinationBlock, RetryOptions, StreamConfig
+from firehose.contracts import Destination, Disk, Retry
+from firehose.delivery.pipeline import Line
+from firehose.model import Segment
+from firehose.runtime import Runtime, Threads
+from firehose.yaml_file import ConfigError
+
+SEGMENT_KEYS = ("prefix", "time_zone", "file_extension", "compression", "format", "delimiter")
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Lines by stream, destination, and the two versions that shape them."""
+
+    catalogue: Catalogue
+    data_dir: str
+    region: str
+    disk: Disk
+    threads: Threads
+    runtime: Runtime
+    lookup: Callable[[str], str | None]
+    _lines: dict[tuple[str, str, int, int], Line]
+
+    def line(self, segment: Segment, destination: str) -> Line:
+        """Raises `Retry` where the definition cannot be put to work as things stand, saying what to mend."""
+        entry = self._entry(segment.stream)
+        key = (segment.stream, destination, segment.version, entry.version)
+        if key not in self._lines:
+            self._lines[key] = self._build(entry, segment.version, destination)
+        return self._lines[key]
+
+    def retry(self, stream: str, destination: str) -> RetryOptions:
+        """The newest version's retry options; those by default where it cannot be read."""
+        try:
+            entry = self._entry(stream)
+            merged = config.stream(stream, merged_definition(entry, entry.version, destination), self.lookup)
+            return merged.retry(destination)
+        except (ConfigError, Retry):
+            return RetryOptions()
+
+    def forget(self) -> list[Destination]:
+        """Drops every line, as after a reload; the destinations that the caller is to close."""
+        old = [door for line in self._lines.values() for door in (line.destination, line.errors)]
+        self._lines.clear()
+        return old
+
+    def _entry(self, stream: str) -> Entry:
+        if stream not in self.catalogue.entries:
+            raise Retry(f"the catalogue does not know the stream '{stream}'; add it to the configuration again")
+        return self.catalogue.entries[stream]
+
+    def _build(self, entry: Entry, version: int, destination: str) -> Line:
+        try:
+            stream = config.stream(entry.name, merged_definition(entry, version, destination), self.lookup)
+        except ConfigError as error:
+            raise Retry("; ".join(str(problem) for problem in error.problems)) from None
+        block = stream.destinations[destination]
+        transforms = [registry.plugin("transforms", options.type)(options) for options in stream.transforms]
+        return Line(transforms, self._open(stream, block, destination, "data"), self._errors(stream, destination))
+
+    def _errors(self, stream: StreamConfig, destination: str) -> Destination:
+        block = stream.errors
+        if block is None:
+            path = os.path.join(self.data_dir, "errors", stream.name)
+            block = registry.destination_options("folder").model_validate({"type": "folder", "path": path})
+        return self._open(stream, block, destination, "errors")
+
+    def _open(self, stream: StreamConfig, block: DestinationBlock, destination: str, purpose: Any) -> Destination:
+        site = registry.Site(stream.name, destination, purpose, self.region, self.disk, self.threads, self.runtime)
+        return registry.destination(block, site)
+
+
+def merged_definition(entry: Entry, version: int, destination: str) -> Definition:
+    """The stream as a segment of `version` meets it at one destination, references unresolved."""
+    old, new = entry.definition(version), entry.newest
+    block = _merged(destination_blocks(old).get(destination), destination_blocks(new).get(destination))
+    shaped: dict[str, Any] = {key: value for key, value in new.items() if key not in ("destinations", "transforms")}
+    return {**shaped, "transforms": list(old.get("transforms") or ()), "destination": {**block, "name": destination}}
+
+
+def _merged(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if old is None or new is None or old.get("type") != new.get("type"):
+        return old or new or {}
+    rest = {key: value for key, value in new.items() if key not in SEGMENT_KEYS}
+    return {**rest, **{key: old[key] for key in SEGMENT_KEYS if key in old}}

@@ -1,0 +1,244 @@
+"""The delivery half put together: shelf, workshop, slots and one `Deliveries` for each stream and destination.
+
+It is told what to do by messages (plain dictionaries) and tells what it did by messages, so that it runs equally in
+the service's own process and in one of its own (`python -m firehose.delivery_half`), which ends when its parent's
+pipe closes. Messages to it, by `do`:
+
+    hello    data_dir, region, delivery, died   the first one; `died`: the process before ended without leave
+    sealed   segment: [stream, lane, first]
+    rescan                                      announcements were lost: look at the disk
+    reload                                      the catalogue has changed, or a person mended something
+    release  segment, id                        a held segment is to be tried again
+    stats    id
+    drain    seconds                            deliver what there is, try nothing twice, then say drained
+
+and from it, by `say`: `ready`, `removed` (segment), `stats` (id, and what `stats` returns), `released` (id,
+destinations), `drained`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from firehose import config, observe
+from firehose.buffer.disk import LocalDisk
+from firehose.buffer.outbox import DiskOutbox, Shelf
+from firehose.catalogue import Catalogue
+from firehose.config import DeliveryOptions
+from firehose.contracts import Disk, Lock
+from firehose.delivery.loop import Deliveries
+from firehose.delivery.pipeline import Pipeline
+from firehose.delivery.slots import Slots
+from firehose.delivery.workshop import Workshop
+from firehose.model import SegmentKey
+from firehose.runtime import Runtime
+
+Message = dict[str, Any]
+LEDGER_THREADS = 4
+
+
+class DeliveryHalf:
+    """Lives in an event loop. `tell` takes its messages; it must not block."""
+
+    def __init__(
+        self,
+        data_dir: str,
+        region: str,
+        options: DeliveryOptions,
+        disk: Disk,
+        runtime: Runtime,
+        tell: Callable[[Message], None],
+        lookup: Callable[[str], str | None] = config.reference,
+    ) -> None:
+        self._data_dir = data_dir
+        self._options = options
+        self._disk = disk
+        self._runtime = runtime
+        self._tell = tell
+        self._lock: Lock | None = None
+        self._threads = runtime.threads("deliver", options.workers)
+        self._ledger_threads = runtime.threads("ledger", LEDGER_THREADS)
+        self._catalogue = Catalogue(disk, data_dir)
+        self._workshop = Workshop(self._catalogue, data_dir, region, disk, self._threads, runtime, lookup, {})
+        self._slots = Slots(options.workers, int(options.in_flight_mib * config.MIB))
+        self._deliveries: dict[tuple[str, str], Deliveries] = {}
+        self._running: list[asyncio.Task[None]] = []
+        self._changed = asyncio.Event()
+        self._shelf: Shelf | None = None
+
+    async def start(self, died: bool) -> None:
+        """Waits until no other delivery half works on this data folder, then takes up everything sealed."""
+        path = f"{self._data_dir}/delivery.lock"
+        self._lock = await self._ledger_threads.run(partial(self._disk.lock, path, True))
+        self._catalogue.reload()
+        self._shelf = Shelf(
+            self._disk,
+            self._data_dir,
+            self._ledger_threads,
+            observe.damaged,
+            self._catalogue.destinations,
+            self._opened,
+            lambda key: self._tell({"say": "removed", "segment": key}),
+        )
+        self._shelf.start(died)
+        self._tell({"say": "ready"})
+
+    async def handle(self, message: Message) -> None:
+        """Does what a message says. Unknown ones are a mistake of ours."""
+        assert self._shelf is not None, "start() comes first"
+        match message["do"]:
+            case "sealed":
+                self._shelf.announce(_key(message))
+            case "rescan":
+                self._shelf.rescan()
+            case "reload":
+                await self._reload()
+            case "release":
+                names = self._shelf.release(_key(message))
+                self._tell({"say": "released", "id": message["id"], "destinations": names})
+            case "stats":
+                self._tell({"say": "stats", "id": message["id"], **self.stats()})
+            case "drain":
+                self._running.append(asyncio.get_running_loop().create_task(self._drained(message["seconds"])))
+            case other:
+                raise AssertionError(f"unknown message {other}")
+
+    def stats(self) -> Message:
+        """Where every stream stands at every destination, and which versions its segments still need."""
+        assert self._shelf is not None
+        places = [
+            {
+                "stream": stream,
+                "destination": destination,
+                "totals": standing.totals.to_json(),
+                "pending": standing.pending,
+                "held": standing.held,
+                "oldest_ms": standing.oldest_ms,
+                **self._status((stream, destination)),
+            }
+            for (stream, destination), standing in self._shelf.standings().items()
+        ]
+        return {"places": places, "versions": {name: sorted(v) for name, v in self._shelf.versions().items()}}
+
+    async def drain(self, seconds: float) -> None:
+        """Delivers what can be delivered at the first try, for at most that long."""
+        for deliveries in self._deliveries.values():
+            deliveries.stop()
+        try:
+            async with asyncio.timeout(seconds):
+                while any(d.under_way or d.waiting for d in self._deliveries.values()):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            observe.log.warning("drain.unfinished", seconds=seconds)
+
+    async def _drained(self, seconds: float) -> None:
+        await self.drain(seconds)
+        self._tell({"say": "drained"})
+
+    async def close(self) -> None:
+        """Ends without waiting for what is under way: it stays in the buffer."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        for deliveries in self._deliveries.values():
+            await deliveries.cancel()
+        await asyncio.gather(*(door.close() for door in self._workshop.forget()), return_exceptions=True)
+        self._threads.close()
+        if self._shelf is not None:
+            self._shelf.close()
+        self._ledger_threads.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _opened(self, stream: str, destination: str, outbox: DiskOutbox) -> None:
+        pipeline = Pipeline(
+            outbox, lambda segment: self._workshop.line(segment, destination), self._threads, self._runtime
+        )
+        deliveries = Deliveries(
+            stream,
+            destination,
+            outbox,
+            pipeline,
+            self._slots,
+            self._options,
+            lambda: self._workshop.retry(stream, destination),
+            self._runtime,
+            self._changed.set,
+        )
+        self._deliveries[stream, destination] = deliveries
+        self._running.append(asyncio.get_running_loop().create_task(deliveries.run()))
+
+    async def _reload(self) -> None:
+        assert self._shelf is not None
+        self._catalogue.reload()
+        old = self._workshop.forget()
+        self._shelf.rescan()
+        for deliveries in self._deliveries.values():
+            deliveries.resume()
+        await asyncio.gather(*(door.close() for door in old), return_exceptions=True)
+
+    def _status(self, place: tuple[str, str]) -> Message:
+        if place not in self._deliveries:
+            return {}
+        status = self._deliveries[place].status
+        return {
+            "last_error": status.last_error,
+            "last_error_ms": status.last_error_ms,
+            "last_delivered_ms": status.last_delivered_ms,
+            "failures": status.failures,
+            "paused": status.paused,
+            "retrying": status.retrying,
+        }
+
+
+def _key(message: Message) -> SegmentKey:
+    stream, lane, first = message["segment"]
+    return (stream, lane, int(first))
+
+
+async def _serve(protocol_out: int) -> None:
+    """The process's life: messages in, messages out, until the parent's pipe closes."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=1 << 20)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    hello = json.loads(await reader.readline())
+    observe.configure(hello["log_format"], hello["log_level"])
+    half = DeliveryHalf(
+        hello["data_dir"],
+        hello["region"],
+        DeliveryOptions.model_validate(hello["delivery"]),
+        LocalDisk(),
+        Runtime(),
+        lambda message: _write_line(protocol_out, message),
+    )
+    await half.start(hello["died"])
+    while line := await reader.readline():
+        await half.handle(json.loads(line))
+    os._exit(0)  # the parent is gone: whatever is under way will be repeated by the next delivery half
+
+
+def _write_line(descriptor: int, message: Message) -> None:
+    data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def main() -> None:
+    """Standard output is the pipe to the parent; whatever a plug-in prints goes to standard error instead."""
+    protocol_out = os.dup(1)
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    asyncio.run(_serve(protocol_out))
+
+
+if __name__ == "__main__":
+    main()

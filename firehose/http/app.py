@@ -1,0 +1,145 @@
+"""The control plane: a FastAPI app over what the service can be asked and ordered. Its OpenAPI page is `/docs`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from firehose import __version__
+from firehose.http.auth import Keys
+from firehose.http.wire import Head
+
+STREAM = Annotated[str, "a delivery stream's name"]
+
+
+class Health(BaseModel):
+    """`status` is `ok` or `failing`; `checks` say what was looked at, and what to mend."""
+
+    status: str
+    checks: dict[str, str] = {}
+
+
+class Place(BaseModel):
+    """A stream at one of its destinations. Counts are records; times are epoch milliseconds, 0: never."""
+
+    destination: str
+    delivered: int
+    dead: int
+    dropped: int
+    buffered: int
+    held: int
+    imbalance: int
+    objects: int
+    oldest_age_seconds: float = Field(description="DataFreshness: age of the oldest record not yet at its end")
+    last_delivered_ms: int
+    last_error: str
+    last_error_ms: int
+    paused: str
+
+
+class StreamView(BaseModel):
+    """A delivery stream as it stands. `destinations` is empty while the delivery half does not answer."""
+
+    name: str
+    state: str
+    version: int
+    accepted: int
+    buffered_bytes: int
+    limit_bytes: int
+    destinations: list[Place]
+
+
+class Flushed(BaseModel):
+    """`records` had not been sealed yet; `delivered` is null where nobody waited."""
+
+    stream: str
+    records: int
+    delivered: bool | None
+
+
+class Released(BaseModel):
+    segment: str
+    destinations: list[str]
+
+
+class Orders(Protocol):
+    """What the service can be asked and ordered."""
+
+    async def ready(self) -> dict[str, str]:
+        """What keeps it from taking records durably, by name; empty when nothing does. Details start with `ok`."""
+        ...
+
+    async def metrics(self) -> bytes: ...
+
+    async def streams(self) -> list[dict[str, Any]]: ...
+
+    async def flush(self, stream: str, wait_seconds: float) -> dict[str, Any]:
+        """Seals what is buffered. Raises KeyError."""
+        ...
+
+    async def release(self, segment: str) -> list[str]:
+        """Has a held segment tried again; the destinations it was held for. Raises ValueError."""
+        ...
+
+
+def api(orders: Orders, keys: Keys) -> FastAPI:
+    app = FastAPI(
+        title="firehose",
+        version=__version__,
+        description="Control plane of a self-hosted Amazon Data Firehose. Records go to POST /ingest/{stream}.",
+    )
+
+    def keyed(request: Request) -> None:
+        head = Head(request.method, request.url.path, b"", dict(request.scope["headers"]))
+        if not keys.admit(head):
+            raise HTTPException(401, "send one of service.api_keys as Authorization: Bearer or X-Api-Key")
+
+    @app.get("/livez", tags=["health"])
+    @app.get("/ready", include_in_schema=False)
+    @app.get("/health", include_in_schema=False)
+    async def livez() -> Health:
+        """The process runs."""
+        return Health(status="ok")
+
+    @app.get("/readyz", tags=["health"], responses={503: {"model": Health}})
+    async def readyz(response: Response) -> Health:
+        """Records can be taken durably. The checks also tell of trouble in delivery, which does not unready us."""
+        checks = await orders.ready()
+        failing = any(not said.startswith("ok") for said in checks.values())
+        response.status_code = 503 if failing else 200
+        return Health(status="failing" if failing else "ok", checks=checks)
+
+    @app.get("/metrics", tags=["health"], response_class=Response)
+    async def metrics() -> Response:
+        """Prometheus' text format; see docs/metrics.md."""
+        return Response(await orders.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/", include_in_schema=False)
+    @app.head("/", include_in_schema=False)
+    async def root() -> dict[str, str]:
+        return {"service": "firehose", "version": __version__, "docs": "/docs"}
+
+    @app.get("/v1/streams", tags=["streams"], dependencies=[Depends(keyed)])
+    async def streams() -> list[StreamView]:
+        """All delivery streams: what they took, what became of it, what went wrong last."""
+        return [StreamView.model_validate(stream) for stream in await orders.streams()]
+
+    @app.post("/v1/streams/{name}/flush", tags=["streams"], dependencies=[Depends(keyed)])
+    async def flush(name: STREAM, wait_seconds: Annotated[float, Query(ge=0, le=3600)] = 0) -> Flushed:
+        """Seals what the stream has buffered, and waits for its delivery if asked to."""
+        try:
+            return Flushed.model_validate(await orders.flush(name, wait_seconds))
+        except KeyError:
+            raise HTTPException(404, f"there is no delivery stream '{name}'") from None
+
+    @app.post("/v1/segments/release", tags=["streams"], dependencies=[Depends(keyed)])
+    async def release(segment: Annotated[str, Query(description="stream/lane/first")]) -> Released:
+        """Has a held segment tried again."""
+        try:
+            return Released(segment=segment, destinations=await orders.release(segment))
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from None
+
+    return app

@@ -1,0 +1,131 @@
+"""The front door: one ASGI app that carries the hot routes itself and hands everything else to FastAPI.
+
+It reads a body once, within all bounds (size, bytes in flight, time), and gives it to the route's handler, which
+knows nothing of ASGI. What does not fit is refused before it is read where the head tells, in the route's own dialect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from firehose import observe
+from firehose.http.admission import OVERLOAD_SECONDS, Admission
+from firehose.http.wire import Head, Reply, Route
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+CHUNKED_STEP_BYTES = 256 * 1024  # a body of unknown size takes room in steps of this
+
+
+class Gone(Exception):
+    """The client went away before its request was whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """`routes` answers a hot route, and its dialect's name, or None where FastAPI is to answer."""
+
+    routes: Callable[[str, str, Mapping[bytes, bytes]], tuple[str, Route] | None]
+    rest: App
+    admission: Admission
+    body_seconds: float
+    requests: observe.Requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.rest(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        found = self.routes(scope["method"], scope["path"], headers)
+        if found is None:
+            await self.rest(scope, receive, send)
+            return
+        dialect, route = found
+        head = Head(scope["method"], scope["path"], scope["query_string"], headers)
+        body = _Body(self, route, head, receive)
+        try:
+            reply = await body.answer()
+        except Gone:
+            return
+        except Exception:
+            observe.log.exception("request.bug", path=head.path)
+            reply = route.refuse(500, "internal error; the log says more", 1.0)
+        finally:
+            self.admission.release(body.admitted)
+        self.requests.add(dialect, reply.status, body.size)
+        await _send(send, reply, head.method, close=not body.complete)
+
+
+class _Body:
+    """One request from its head to its reply."""
+
+    def __init__(self, front: Front, route: Route, head: Head, receive: Receive) -> None:
+        self._front = front
+        self._route = route
+        self._head = head
+        self._receive = receive
+        self.admitted = 0
+        self.size = 0
+        self.complete = False
+
+    async def answer(self) -> Reply:
+        early = self._route.begin(self._head)
+        if early is None:
+            early = self._refusal(self._announced())
+        if early is not None:
+            return early
+        try:
+            body = await self._read()
+        except TimeoutError:
+            return self._route.refuse(408, "the body did not arrive in time", 1.0)
+        return body if isinstance(body, Reply) else await self._route.finish(self._head, body)
+
+    def _announced(self) -> int:
+        """Content-Length; 0 where it is not given."""
+        length = self._head.headers.get(b"content-length", b"")
+        return int(length) if length.isdigit() else 0
+
+    def _refusal(self, size: int) -> Reply | None:
+        """Takes room for that many bytes more, or says why not."""
+        if self.admitted + size > self._route.body_limit_bytes:
+            return self._route.refuse(413, f"the body is larger than {self._route.body_limit_bytes} bytes", 0.0)
+        if not self._front.admission.admit(size):
+            return self._route.refuse(503, "too many bytes in flight", OVERLOAD_SECONDS)
+        self.admitted += size
+        return None
+
+    async def _read(self) -> bytes | Reply:
+        chunks: list[bytes] = []
+        deadline = asyncio.get_running_loop().time() + self._front.body_seconds
+        while not self.complete:
+            async with asyncio.timeout_at(deadline):
+                message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            chunk = message.get("body", b"")
+            self.size += len(chunk)
+            if self.size > self.admitted:
+                step = min(max(CHUNKED_STEP_BYTES, len(chunk)), self._room_left())
+                refusal = self._refusal(max(step, self.size - self.admitted))
+                if refusal is not None:
+                    return refusal
+            chunks.append(chunk)
+            self.complete = not message.get("more_body", False)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _room_left(self) -> int:
+        return max(0, self._route.body_limit_bytes - self.admitted)
+
+
+async def _send(send: Send, reply: Reply, method: str, close: bool) -> None:
+    """Sends the reply. Where the body was not read to its end the connection cannot be used again."""
+    headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+    if close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})

@@ -1,0 +1,169 @@
+"""Undoes the Content-Encoding of a request body, so that the dialects see what the agent wrote.
+
+Source: ingest-clients.md sections 1 (rule 8) and 4.1 (step 1): gzip from everybody, zlib-wrapped deflate, zstd, raw
+snappy, and a body that is gzip although no header says so. It must never hold more than the limit plus one block of
+inflated bytes, whatever a body promises, and never hand out part of a body that ends too early.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import cramjam
+import pyarrow as pa
+from isal import igzip, isal_zlib
+
+MAX_ENCODINGS = 3
+_BLOCK_BYTES = 1 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_NAMES = frozenset({"gzip", "x-gzip"})
+_WITH_GZIP_HEADER, _WITH_ZLIB_HEADER, _WITHOUT_HEADER = 31, 15, -15
+_SNAPPY_STREAM = b"\xff\x06\x00\x00sNaPpY"
+_SNAPPY_MAX_CHUNKS = 1 << 16  # 4 GiB in chunks as writers make them; bounds the walk over tiny ones
+_SNAPPY_COMPRESSED, _SNAPPY_PLAIN = 0x00, 0x01
+
+
+class Undecodable(Exception):
+    """The body cannot be inflated: an unknown encoding, or wrong, corrupt or missing bytes."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TooLarge(Exception):
+    """The body has more than `limit_bytes` bytes once it is inflated."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the decoded body has more than {limit_bytes} bytes")
+        self.limit_bytes = limit_bytes
+
+
+def decode(body: bytes, content_encoding: str, limit_bytes: int) -> bytes:
+    """The body as it was before its encodings were applied; `body` itself where there is nothing to undo.
+
+    A body that still starts like gzip is inflated once more. Where that fails it is an error only if the sender spoke
+    of gzip; otherwise those two bytes were a coincidence and the body stays as it is.
+    """
+    names = [name for part in content_encoding.lower().split(",") if (name := part.strip())]
+    if len(names) > MAX_ENCODINGS:
+        raise Undecodable(f"more than {MAX_ENCODINGS} encodings: {content_encoding[:80]!r}")
+    for name in reversed(names):
+        body = _undo(name, body, limit_bytes)
+    if len(body) > limit_bytes:
+        raise TooLarge(limit_bytes)
+    return _gunzip_unannounced(body, names, limit_bytes) if body.startswith(_GZIP_MAGIC) else body
+
+
+def _undo(name: str, body: bytes, limit_bytes: int) -> bytes:
+    if name == "identity" or not body:
+        return body
+    inflate = _DECODERS.get(name)
+    if inflate is None:
+        raise Undecodable(f"unknown encoding {name[:40]!r}")
+    try:
+        return inflate(body, limit_bytes)
+    except (OSError, EOFError, isal_zlib.error, cramjam.DecompressionError) as problem:
+        raise Undecodable(f"{name}: {problem}") from problem
+
+
+def _gunzip_unannounced(body: bytes, names: list[str], limit_bytes: int) -> bytes:
+    try:
+        return _undo("gzip", body, limit_bytes)
+    except Undecodable:
+        if _GZIP_NAMES.isdisjoint(names):
+            return body
+        raise
+
+
+def _gunzip(body: bytes, limit_bytes: int) -> bytes:
+    """One member in one call, which is half the price for small bodies; whatever else it is goes through the reader,
+    which knows several members and padding and says what is wrong."""
+    whole = _gunzip_member(body, limit_bytes)
+    if whole is not None:
+        return whole
+    return _read_all(igzip.GzipFile(fileobj=io.BytesIO(body)), limit_bytes)
+
+
+def _gunzip_member(body: bytes, limit_bytes: int) -> bytes | None:
+    member = isal_zlib.decompressobj(_WITH_GZIP_HEADER)
+    try:
+        whole: bytes = member.decompress(body, limit_bytes + 1)
+    except isal_zlib.error:
+        return None
+    if len(whole) > limit_bytes:
+        raise TooLarge(limit_bytes)
+    return whole if member.eof and not member.unused_data else None
+
+
+def _unzstd(body: bytes, limit_bytes: int) -> bytes:
+    return _read_all(pa.CompressedInputStream(pa.BufferReader(body), "zstd"), limit_bytes)
+
+
+def _read_all(stream: Any, limit_bytes: int) -> bytes:
+    inflated = io.BytesIO()  # hands its bytes out without copying them
+    with stream:
+        while block := stream.read(_BLOCK_BYTES):
+            if inflated.tell() + len(block) > limit_bytes:
+                raise TooLarge(limit_bytes)
+            inflated.write(block)
+    return inflated.getvalue()
+
+
+def _inflate(body: bytes, limit_bytes: int) -> bytes:
+    """`deflate` means zlib's wrapping, but some senders leave it out."""
+    try:
+        return _inflate_as(_WITH_ZLIB_HEADER, body, limit_bytes)
+    except (EOFError, isal_zlib.error) as problem:
+        try:
+            return _inflate_as(_WITHOUT_HEADER, body, limit_bytes)
+        except (EOFError, isal_zlib.error):
+            raise problem from None
+
+
+def _inflate_as(window_bits: int, body: bytes, limit_bytes: int) -> bytes:
+    stream = isal_zlib.decompressobj(window_bits)
+    whole: bytes = stream.decompress(body, limit_bytes + 1)
+    if len(whole) > limit_bytes:
+        raise TooLarge(limit_bytes)
+    if not stream.eof:
+        raise EOFError("the stream ends before its end marker")
+    if stream.unused_data:
+        raise EOFError("bytes follow the end of the stream")
+    return whole
+
+
+def _unsnappy(body: bytes, limit_bytes: int) -> bytes:
+    """Both forms declare their size, which is believed only as far as refusing goes: the decoder checks it."""
+    framed = body.startswith(_SNAPPY_STREAM)
+    declared_bytes = _snappy_framed_bytes(body) if framed else cramjam.snappy.decompress_raw_len(body)
+    if declared_bytes > limit_bytes:
+        raise TooLarge(limit_bytes)
+    return bytes(cramjam.snappy.decompress(body) if framed else cramjam.snappy.decompress_raw(body))
+
+
+def _snappy_framed_bytes(body: bytes) -> int:
+    """Walks over the chunks (at most 64 KiB of content each) and adds up what they declare."""
+    position = total_bytes = 0
+    for _ in range(_SNAPPY_MAX_CHUNKS):
+        if position >= len(body):
+            return total_bytes
+        kind, size_bytes = body[position], int.from_bytes(body[position + 1 : position + 4], "little")
+        content = position + 8  # behind the chunk's header and checksum
+        position += 4 + size_bytes
+        if kind == _SNAPPY_COMPRESSED:
+            total_bytes += cramjam.snappy.decompress_raw_len(body[content : content + 5])
+        elif kind == _SNAPPY_PLAIN:
+            total_bytes += max(0, size_bytes - 4)
+    raise EOFError(f"more than {_SNAPPY_MAX_CHUNKS} chunks")
+
+
+_DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
+    "gzip": _gunzip,
+    "x-gzip": _gunzip,
+    "deflate": _inflate,
+    "zstd": _unzstd,
+    "snappy": _unsnappy,
+}

@@ -1,0 +1,95 @@
+"""Dialect A: any log agent's POST or PUT to `/ingest/{stream}` (ingest-clients.md sections 1, 4.1, 4.8).
+
+Success is exactly 200 with `{"accepted":n,"rejected":m}`, sent after the commit. What is no record goes to the error
+output and is answered 200 too; with `strict: true` it is answered 400 and nothing is taken. "Slow down" is 503.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from firehose.contracts import Unavailable
+from firehose.http.wire import JSON, Head, Reply, Route
+from firehose.ingest.decoding import TooLarge, Undecodable, decode
+from firehose.ingest.intake import Intake, Intakes
+from firehose.ingest.splitting import Split, split
+
+PREFIX = "/ingest/"
+ALLOW = (b"allow", b"GET, HEAD, OPTIONS, POST, PUT")
+PROBES = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class Generic:
+    """Answers for every stream there is."""
+
+    intakes: Intakes
+    admit: Callable[[Head], bool]
+    body_limit_bytes: int
+    decoded_limit_bytes: int
+
+    def route(self) -> Route:
+        return Route(self._begin, self._finish, self.body_limit_bytes, refuse)
+
+    def _begin(self, head: Head) -> Reply | None:
+        name = head.path.removeprefix(PREFIX)
+        if name not in self.intakes:
+            return refuse(404, f"there is no delivery stream '{name}'; POST to /ingest/<stream>")
+        if head.method in PROBES:
+            return _probed(head)
+        if head.method not in ("POST", "PUT"):
+            return Reply(405, b'{"error":"use POST or PUT"}', (*JSON, ALLOW))
+        if not self.admit(head):
+            return refuse(401, "send one of service.api_keys as Authorization: Bearer, X-Api-Key, or Basic password")
+        if self.intakes[name].source != "direct_put":
+            return refuse(400, f"'{name}' takes its records from a {self.intakes[name].source}, not over HTTP")
+        return None
+
+    async def _finish(self, head: Head, body: bytes) -> Reply:
+        intake = self.intakes.get(head.path.removeprefix(PREFIX))
+        if intake is None:
+            return refuse(404, "the delivery stream is gone")
+        try:
+            plain = decode(body, head.header(b"content-encoding"), self.decoded_limit_bytes)
+        except Undecodable as error:
+            return refuse(400, f"Content-Encoding: {error.reason}")
+        except TooLarge as error:
+            return refuse(413, f"the body is larger than {error.limit_bytes} bytes once decoded")
+        found = split(plain, head.header(b"content-type"), intake.split)
+        if found.rejected and intake.strict:
+            return _not_taken(found)
+        return await _store(intake, found)
+
+
+async def _store(intake: Intake, found: Split) -> Reply:
+    if found.records.num_rows:
+        try:
+            await intake.appender.append(found.records)
+        except Unavailable as error:
+            return refuse(503, error.reason, error.after_seconds)
+    return Reply(200, b'{"accepted":%d,"rejected":%d}' % (found.accepted, found.rejected), JSON)
+
+
+def _probed(head: Head) -> Reply:
+    """Agents ask before they send: Vector by HEAD, CloudEvents senders by OPTIONS with an origin."""
+    headers = [*JSON, ALLOW]
+    origin = head.headers.get(b"webhook-request-origin")
+    if origin is not None:
+        headers += [(b"webhook-allowed-origin", origin), (b"webhook-allowed-rate", b"*")]
+    return Reply(200, b'{"status":"ready"}', tuple(headers))
+
+
+def _not_taken(found: Split) -> Reply:
+    refused = [reason for reason in found.records.column("refused").to_pylist() if reason]
+    said = {"error": f"nothing was taken (strict): {refused[0]}", "accepted": 0, "rejected": found.rejected}
+    return Reply(400, json.dumps(said, separators=(",", ":")).encode(), JSON)
+
+
+def refuse(status: int, reason: str, after_seconds: float = 0.0) -> Reply:
+    """A refusal in this dialect; 503 and 408 say when to come back."""
+    headers = [*JSON]
+    if status in (503, 408):
+        headers.append((b"retry-after", b"%d" % max(1, round(after_seconds))))
+    return Reply(status, json.dumps({"error": reason}, separators=(",", ":")).encode(), tuple(headers))

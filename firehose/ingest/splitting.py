@@ -1,0 +1,376 @@
+"""Cuts a decoded request body of the generic dialect into records.
+
+Source: ingest-clients.md section 3 (what agents send) and 4.1 (sniffing). The first byte that is no blank decides, not
+the Content-Type: `{` is one object or several in a row, `[` an array whose elements are the records, anything else
+plain lines. A record keeps the sender's own bytes: spelling of numbers, order of keys, duplicate keys; only a value
+that spans lines loses the blanks around its tokens, since a newline ends a record. It must never lose a byte that is
+no blank: what cannot be a record becomes a row with a reason in `refused`. And it must never take longer than in
+proportion to the body, nor fail, whatever the body holds.
+
+NDJSON is not parsed. Where a cheap look shows that each line holds one object, lines are cut and stored as they are,
+even one that is broken inside (`validate` refuses that one). All other bodies are decoded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from firehose.model import INTAKE_SCHEMA
+
+RECORD_TOO_LARGE = "RecordTooLarge"
+MALFORMED_BODY = "MalformedBody"
+MALFORMED_RECORD = "MalformedRecord"
+
+MAX_BROKEN_VALUES = 10_000  # of one body, each refused by itself
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLANKS = b" \t\r\n\0"  # JSON's, and the NUL that ends a GELF message
+_BLANK_TEXT = re.compile(r"[ \t\r\n\0]*")
+_NOT_BLANK = r"[^ \t\r\x00]"
+_SEVERAL_ON_A_LINE = r"\}[ \t\r\x00]*\{"
+_SEVERAL_ON_THE_LINE = re.compile(_SEVERAL_ON_A_LINE.encode())
+_NEXT_OBJECT_LINE = re.compile(r"\n(?=\{)")
+_ARRAY_OF_OBJECTS = re.compile(rb"\[[ \t\r\n]*\{")
+
+_VALUE = msgspec.json.Decoder(msgspec.Raw)
+_ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
+# Tells where a value ends. Numbers stay text, so that no number is too long for it. It takes NaN and lone surrogates,
+# which real senders write and the look at NDJSON lets pass, too.
+_TOLERANT = json.JSONDecoder(parse_int=str, parse_float=str)
+
+_NOTHING = pa.scalar(b"", pa.binary())
+_NO_REASON = pa.scalar(None, pa.string())
+_TAKEN = pa.schema([INTAKE_SCHEMA.field("record")])
+_TAKEN_AND_REFUSED = pa.schema([INTAKE_SCHEMA.field("record"), INTAKE_SCHEMA.field("refused")])
+
+
+@dataclass(frozen=True, slots=True)
+class SplitOptions:
+    """How a stream wants its bodies cut."""
+
+    delimiter: bytes = b"\n"  # what every stored record ends with
+    wrap: Literal["none", "message"] = "none"  # message: a plain line becomes {"message": line}
+    validate: bool = False  # refuse what is not JSON through and through
+    max_record_bytes: int = 1_024_000  # of the record, before our delimiter
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The rows of a body, in its order. `records` has `refused` beside `record` only where some are."""
+
+    records: pa.RecordBatch
+    accepted: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """`sent` holds the sender's bytes, `stored` what becomes of them, `refused` why a row must not be taken."""
+
+    sent: pa.BinaryArray
+    stored: pa.BinaryArray
+    refused: pa.StringArray | None = None
+
+
+def split(body: bytes, content_type: str, options: SplitOptions) -> Split:
+    """The records of a body whose encodings have been undone. The Content-Type only says what must not be lines."""
+    assert len(body) < 1 << 30, "offsets have 32 bits, with room for delimiters"
+    body = body.removeprefix(_BYTE_ORDER_MARK)
+    inside = body.strip(_BLANKS)
+    if _is_one_object_by_look(inside) and len(inside) <= options.max_record_bytes and not options.validate:
+        return _taken(_as_array(inside if inside.endswith(options.delimiter) else inside + options.delimiter))
+    rows = _rows_of_json(inside)
+    if rows is None and content_type.lower().startswith("application/cloudevents"):
+        rows = _rows_of_pieces([(inside.decode("latin-1"), f"{MALFORMED_BODY}: CloudEvents not in JSON")])
+    return _finished(rows or _rows_of_text(body if inside else b"", options), options)
+
+
+def _is_one_object_by_look(body: bytes) -> bool:
+    """The same look as at NDJSON, for agents that send each event by itself: a tenth of the price."""
+    whole_line = body.startswith(b"{") and body.endswith(b"}") and b"\n" not in body
+    return whole_line and not _SEVERAL_ON_THE_LINE.search(body)
+
+
+def _rows_of_json(body: bytes) -> _Rows | None:
+    """None where the body is plain text. Its ends are no blanks."""
+    if body.startswith(b"{"):
+        return _rows_of_lines(body) or _rows_of_values(body)
+    if body.startswith(b"["):
+        return _rows_of_arrays(body)
+    return None
+
+
+# NDJSON and plain lines: no Python object for a record.
+
+
+def _rows_of_lines(body: bytes) -> _Rows | None:
+    """None unless each line that is not blank starts with `{`, ends with `}` and holds no `}`, blanks, `{`.
+
+    Inside one JSON value no `}` is followed by `{` outside of a string, on one line or across two, so where this holds
+    and the body is JSON, each line is one object.
+    """
+    # One scan of the whole body: RE2 leaps from `}` to `}` and costs a tenth of looking line by line.
+    if pc.match_substring_regex(_as_array(body), _SEVERAL_ON_A_LINE).true_count:
+        return None
+    lines = _lines(body)
+    if not _each_is_an_object_by_look(lines):
+        lines = _not_blank(lines)
+        if not _each_is_an_object_by_look(lines):
+            return None
+    return _rows_of_array(lines)
+
+
+def _each_is_an_object_by_look(lines: pa.BinaryArray) -> bool:
+    starting = pc.starts_with(lines, b"{").true_count
+    return bool(starting == len(lines) == pc.ends_with(lines, b"}").true_count)
+
+
+def _rows_of_text(body: bytes, options: SplitOptions) -> _Rows:
+    lines = _not_blank(_lines(body))
+    return _Rows(lines, _wrap_each(lines) if options.wrap == "message" else lines)
+
+
+def _lines(body: bytes) -> pa.BinaryArray:
+    if b"\r" in body:
+        body = body.replace(b"\r\n", b"\n").removesuffix(b"\r")
+    return pc.split_pattern(_as_array(body), b"\n").values
+
+
+def _as_array(body: bytes) -> pa.BinaryArray:
+    """The body as the only row of an array, not copied."""
+    offsets = pa.py_buffer(struct.pack("=ii", 0, len(body)))
+    return pa.Array.from_buffers(pa.binary(), 1, [None, offsets, pa.py_buffer(body)])
+
+
+def _not_blank(lines: pa.BinaryArray) -> pa.BinaryArray:
+    return lines.filter(pc.match_substring_regex(lines, _NOT_BLANK))
+
+
+def _wrap_each(lines: pa.BinaryArray) -> pa.BinaryArray:
+    wrapped = [
+        msgspec.json.encode({"message": line.decode("utf-8", "replace")}) for line in lines.to_pylist()
+    ]
+    return pa.array(wrapped, pa.binary())
+
+
+def _rows_of_array(records: pa.BinaryArray) -> _Rows:
+    return _Rows(records, records)
+
+
+# Bodies that are decoded: one object over several lines, objects on one line, arrays.
+
+
+def _rows_of_values(body: bytes) -> _Rows:
+    """Values back to back, blanks or nothing between them."""
+    try:
+        values = _VALUE.decode_lines(body)
+    except (msgspec.DecodeError, RecursionError):
+        return _rows_of_pieces(_salvaged_values(body.decode("latin-1")))
+    return _rows_of_array(_without_newlines(values))
+
+
+def _rows_of_arrays(body: bytes) -> _Rows | None:
+    """None where the body is plain text that happens to start with `[`, as many logs do.
+
+    That is so where it is not JSON to its end and no object follows the bracket.
+    """
+    try:
+        elements = _elements_of_each(body)
+    except msgspec.DecodeError:
+        if not _ARRAY_OF_OBJECTS.match(body):
+            return None
+    except RecursionError:
+        pass  # no text has brackets that deep: the salvage below refuses it
+    else:
+        return _rows_of_array(_without_newlines(elements))
+    return _rows_of_pieces(_salvaged_elements(body.decode("latin-1")))
+
+
+def _elements_of_each(body: bytes) -> list[msgspec.Raw]:
+    """The elements of one array, or of several back to back."""
+    try:
+        return _ELEMENTS.decode(body)
+    except msgspec.DecodeError:
+        values = _VALUE.decode_lines(body)
+    return [
+        element
+        for value in values
+        for element in (_ELEMENTS.decode(value) if bytes(value).startswith(b"[") else [value])
+    ]
+
+
+def _without_newlines(values: list[msgspec.Raw]) -> pa.BinaryArray:
+    joined = b"\n".join(values)
+    lines = pc.split_pattern(_as_array(joined), b"\n").values
+    if len(lines) == len(values) and b"\r" not in joined:
+        return lines  # no value spans lines: nothing was done for each of them
+    return pa.array([_compact(bytes(value)) for value in values], pa.binary())
+
+
+def _compact(value: bytes) -> bytes:
+    """A JSON value without newlines. They are blanks between tokens: a string cannot hold one."""
+    if b"\n" not in value and b"\r" not in value:
+        return value
+    try:
+        return msgspec.json.format(value, indent=-1)
+    except (msgspec.DecodeError, RecursionError):  # JSON only for the tolerant
+        return value.translate(None, b"\r\n")
+
+
+# Bodies that are broken somewhere: the good values are records, the rest is refused. A text has one character for each
+# byte of the body (Latin-1), so positions in it are the body's and its pieces turn into the sender's bytes again.
+
+_Piece = tuple[str, str | None]  # the text of a row, and why it is refused
+
+
+def _salvaged_values(text: str) -> Iterator[_Piece]:
+    """After a value that is broken, decoding resumes at the next line that starts with `{`.
+
+    From there on each such line starts a block that is decoded by itself, so that the time stays in proportion to the
+    body whatever stands in it; and past `MAX_BROKEN_VALUES` all the rest is one piece.
+    """
+    values, rest, reason = _scan(text)
+    yield from ((value, None) for value in values)
+    blocks = _NEXT_OBJECT_LINE.split(rest) if rest else []
+    broken = 0
+    for number, block in enumerate(blocks, 1):
+        if broken == MAX_BROKEN_VALUES:
+            yield "\n".join(blocks[number - 1 :]), f"{MALFORMED_BODY}: behind {broken} broken values"
+            return
+        values, rest, reason = _scan(block)
+        yield from ((value, None) for value in values)
+        if rest:
+            broken += 1
+            yield rest, f"{MALFORMED_BODY if number == len(blocks) else MALFORMED_RECORD}: {reason}"
+
+
+def _salvaged_elements(text: str) -> Iterator[_Piece]:
+    """Arrays back to back. From the first element that is broken on, or that no comma follows, all is one piece."""
+    while text.startswith("["):
+        values, text, reason = _scan_array(text)
+        yield from ((value, None) for value in values)
+        if reason:
+            yield text, f"{MALFORMED_BODY}: {reason}"
+            return
+    values, rest, reason = _scan(text)
+    yield from ((value, None) for value in values)
+    if rest:
+        yield rest, f"{MALFORMED_BODY}: {reason}"
+
+
+def _scan(text: str) -> tuple[list[str], str, str]:
+    """The values that `text` starts with, the rest from the first thing on that is none, and why it is none."""
+    values: list[str] = []
+    position = _behind_blanks(text, 0)
+    while position < len(text):
+        try:
+            end = _TOLERANT.raw_decode(text, position)[1]
+        except (ValueError, RecursionError) as problem:
+            return values, text[position:], _reason(problem, position)
+        values.append(text[position:end])
+        position = _behind_blanks(text, end)
+    return values, "", ""
+
+
+def _scan_array(text: str) -> tuple[list[str], str, str]:
+    """The elements of the array that `text` starts with, what follows them, and what is wrong with that, if anything.
+
+    An array that is never closed leaves nothing behind its elements: then its bracket stands for it.
+    """
+    values: list[str] = []
+    position = _behind_blanks(text, 1)
+    if text.startswith("]", position):
+        return values, text[_behind_blanks(text, position + 1) :], ""
+    while True:
+        try:
+            end = _TOLERANT.raw_decode(text, position)[1]
+        except (ValueError, RecursionError) as problem:
+            return values, text[position:] or text[0], _reason(problem, position)
+        values.append(text[position:end])
+        position = _behind_blanks(text, end)
+        if text.startswith("]", position):
+            return values, text[_behind_blanks(text, position + 1) :], ""
+        if not text.startswith(",", position):
+            return values, text[position:] or text[0], "an array neither goes on nor ends"
+        position = _behind_blanks(text, position + 1)
+
+
+def _behind_blanks(text: str, position: int) -> int:
+    blanks = _BLANK_TEXT.match(text, position)
+    assert blanks is not None, "the pattern matches nothing at all, too"
+    return blanks.end()
+
+
+def _reason(problem: ValueError | RecursionError, start: int) -> str:
+    if isinstance(problem, json.JSONDecodeError):
+        return f"{problem.msg} at byte {problem.pos - start}"
+    return "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
+
+
+def _rows_of_pieces(pieces: Iterable[_Piece]) -> _Rows:
+    kept = list(pieces)
+    raw = [text.encode("latin-1") for text, _ in kept]
+    reasons = [reason for _, reason in kept]
+    records = [value if reason else _compact(value) for value, reason in zip(raw, reasons, strict=True)]
+    rows = pa.array(records, pa.binary())
+    return _Rows(rows, rows, pa.array(reasons, pa.string()))
+
+
+# What holds for rows of every kind.
+
+
+def _finished(rows: _Rows, options: SplitOptions) -> Split:
+    refused = _refused(rows, options)
+    records = _delimited(rows.stored, options.delimiter)
+    if refused is None or refused.null_count == len(refused):
+        return _taken(records)
+    records = pc.if_else(refused.is_null(), records, rows.sent)
+    batch = pa.RecordBatch.from_arrays([records, refused], schema=_TAKEN_AND_REFUSED)
+    return Split(batch, refused.null_count, len(refused) - refused.null_count)
+
+
+def _taken(records: pa.BinaryArray) -> Split:
+    return Split(pa.RecordBatch.from_arrays([records], schema=_TAKEN), len(records), 0)
+
+
+def _refused(rows: _Rows, options: SplitOptions) -> pa.StringArray | None:
+    """The first reason that holds: it was broken, it is too large, it is not valid."""
+    reasons = [] if rows.refused is None else [rows.refused]
+    if rows.stored.nbytes > options.max_record_bytes:
+        large = pc.greater(pc.binary_length(rows.stored), options.max_record_bytes)
+        reason = f"{RECORD_TOO_LARGE}: more than {options.max_record_bytes} bytes"
+        reasons.append(pc.if_else(large, pa.scalar(reason), _NO_REASON))
+    if options.validate:
+        reasons.append(_flaw_of_each(rows.stored))
+    return pc.coalesce(*reasons) if reasons else None
+
+
+def _flaw_of_each(records: pa.BinaryArray) -> pa.StringArray:
+    return pa.array([_flaw(record) for record in records.to_pylist()], pa.string())
+
+
+def _flaw(record: bytes) -> str | None:
+    try:
+        _VALUE.decode(record)
+        record.decode("utf-8")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        return f"{MALFORMED_RECORD}: {problem}"
+    return None
+
+
+def _delimited(records: pa.BinaryArray, delimiter: bytes) -> pa.BinaryArray:
+    if not delimiter:
+        return records
+    longer = pc.binary_join_element_wise(records, pa.scalar(delimiter, pa.binary()), _NOTHING)
+    if delimiter == b"\n":
+        return longer  # no record of ours ends with a newline
+    return pc.if_else(pc.ends_with(records, delimiter), records, longer)

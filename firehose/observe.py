@@ -1,0 +1,174 @@
+"""Every metric and every log event, named in one place. Payloads are never logged.
+
+Metrics are read from what the parts know when they are asked for; only what happens too fast to be kept elsewhere
+(requests, failures) is counted here. `METRICS` is the documentation: the name, its kind, what it says, and the
+metric of AWS that it stands for (firehose.md section 15).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from firehose.model import Segment, Totals
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("firehose")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One metric: kind (`counter`, `gauge`), labels, what it says, and AWS's metric of the same meaning."""
+
+    kind: str
+    labels: tuple[str, ...]
+    says: str
+    aws: str = ""
+
+
+ONE = ("stream", "destination")
+METRICS: Mapping[str, Described] = {
+    "firehose_requests": Described("counter", ("dialect", "status"), "HTTP requests answered", "IncomingPutRequests"),
+    "firehose_request_bytes": Described("counter", ("dialect",), "bytes of request bodies read"),
+    "firehose_in_flight_bytes": Described("gauge", (), "bytes of request bodies in memory now"),
+    "firehose_connections": Described("gauge", (), "connections open now"),
+    "firehose_accepted_records": Described(
+        "counter", ("stream",), "records made durable, by the lanes' own numbers", "IncomingRecords"
+    ),
+    "firehose_buffered_bytes": Described("gauge", ("stream",), "bytes of the stream's buffer files"),
+    "firehose_buffer_limit_bytes": Described("gauge", ("stream",), "the stream's limit_gib"),
+    "firehose_buffered_records": Described(
+        "gauge", ONE, "records accepted and not yet at their end, held ones included"
+    ),
+    "firehose_held_records": Described("gauge", ONE, "records of held segments: see firehose buffer release"),
+    "firehose_delivered_records": Described(
+        "counter", ONE, "records (rows, once split) delivered", "DeliveryTo*.Records"
+    ),
+    "firehose_delivered_bytes": Described("counter", ONE, "bytes sent, encoded and compressed", "DeliveryTo*.Bytes"),
+    "firehose_delivered_objects": Described("counter", ONE, "objects written", "DeliveryToS3.ObjectCount"),
+    "firehose_dropped_records": Described("counter", ONE, "records dropped by the stream's own transforms"),
+    "firehose_filtered_records": Described("counter", ONE, "records that the destination's own filter left out"),
+    "firehose_dead_records": Described("counter", ONE, "records sent to the error output"),
+    "firehose_damaged_records": Described("counter", ONE, "records lost to a damaged file, which is kept"),
+    "firehose_split_rows": Described("counter", ONE, "rows beyond the first of a record"),
+    "firehose_imbalance_records": Described(
+        "gauge", ONE, "accepted + split - delivered - dropped - filtered - dead - damaged - buffered; always 0"
+    ),
+    "firehose_oldest_record_age_seconds": Described(
+        "gauge", ONE, "age of the oldest record not yet at its end; 0 when there is none", "DeliveryTo*.DataFreshness"
+    ),
+    "firehose_delivery_failures": Described("counter", ONE, "attempts that failed", "DeliveryTo*.Success"),
+    "firehose_delivery_paused": Described("gauge", ONE, "1 while the stream is paused at this destination"),
+    "firehose_last_error_timestamp_seconds": Described("gauge", ONE, "when the last attempt failed; 0: never"),
+    "firehose_delivery_up": Described("gauge", (), "1 while the delivery half runs"),
+    "firehose_delivery_restarts": Described("counter", (), "how often the delivery process had to be started again"),
+    "firehose_disk_free_bytes": Described("gauge", (), "free space where data_dir is"),
+    "firehose_disk_failures": Described("counter", (), "writes, syncs or renames of the buffer that failed"),
+    "firehose_damaged_files": Described("counter", (), "damaged ranges found in files of the buffer"),
+}
+Sample = tuple[str, tuple[str, ...], float]
+
+
+@dataclass(slots=True)
+class Requests:
+    """Counts of the front door. Plain numbers: they are touched once per request."""
+
+    answered: Counter[tuple[str, int]] = field(default_factory=Counter)
+    body_bytes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, dialect: str, status: int, size_bytes: int) -> None:
+        self.answered[dialect, status] += 1
+        self.body_bytes[dialect] += size_bytes
+
+    def samples(self) -> Iterator[Sample]:
+        for (dialect, status), count in self.answered.items():
+            yield "firehose_requests", (dialect, str(status)), count
+        for dialect, size in self.body_bytes.items():
+            yield "firehose_request_bytes", (dialect,), size
+
+
+def totals_samples(place: tuple[str, str], totals: Totals) -> Iterator[Sample]:
+    """How a destination's records ended."""
+    yield "firehose_delivered_records", place, totals.delivered
+    yield "firehose_delivered_bytes", place, totals.sent_bytes
+    yield "firehose_delivered_objects", place, totals.objects
+    yield "firehose_dropped_records", place, totals.dropped
+    yield "firehose_filtered_records", place, totals.filtered
+    yield "firehose_dead_records", place, totals.dead
+    yield "firehose_damaged_records", place, totals.damaged
+    yield "firehose_split_rows", place, totals.split
+
+
+class _Samples(Collector):
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._samples = list(samples)
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+        for name, labels, value in self._samples:
+            if name not in families:
+                described = METRICS[name]
+                family = CounterMetricFamily if described.kind == "counter" else GaugeMetricFamily
+                families[name] = family(name, described.says, labels=described.labels)
+            families[name].add_metric(labels, value)
+        yield from families.values()
+
+
+def render(samples: Iterable[Sample]) -> bytes:
+    """The samples in Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Samples(samples))
+    return generate_latest(registry)
+
+
+def configure(form: str, level: str) -> None:
+    """Sets up logging for the process: JSON lines, or colours where people watch, on standard error."""
+    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if not console:
+        processors.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*processors, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+
+
+def segment_delivered(stream: str, destination: str, segment: Segment, totals: Totals, now_ms: int) -> None:
+    log.info(
+        "segment.delivered",
+        stream=stream,
+        destination=destination,
+        segment=str(segment),
+        age_seconds=round(now_ms / 1000 - segment.opened_at.timestamp(), 1),
+        **totals.to_json(),
+    )
+
+
+def delivery_failed(stream: str, destination: str, segment: Segment, reason: str) -> None:
+    log.warning("delivery.failed", stream=stream, destination=destination, segment=str(segment), reason=reason)
+
+
+def disk_failed(reason: str) -> None:
+    log.error("disk.failed", reason=reason)
+
+
+def damaged(what: str) -> None:
+    log.error("buffer.damaged", what=what)
+
+
+def segment_sealed(segment: Segment) -> None:
+    log.debug("segment.sealed", segment=str(segment), records=segment.count, size_bytes=segment.size_bytes)

@@ -1,0 +1,272 @@
+"""The service put together: the front with its buffers in this process, the delivery half behind a courier.
+
+It starts by making the data folder whole, follows the configuration and the catalogue while it runs, and ends by
+sealing what is open and delivering what it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import uvloop
+
+from firehose import config as configuration
+from firehose import observe
+from firehose.buffer import layout
+from firehose.buffer.disk import LocalDisk
+from firehose.catalogue import Catalogue
+from firehose.config import MIB, Config
+from firehose.contracts import Disk, Lock
+from firehose.courier import Asked, Courier, Inline, Process
+from firehose.http.admission import Admission
+from firehose.http.app import api
+from firehose.http.auth import Keys
+from firehose.http.aws_json import AwsJson
+from firehose.http.control import Control
+from firehose.http.front import Front
+from firehose.http.server import Server, server
+from firehose.http.wire import Route
+from firehose.ingest.dialects.firehose_api import FirehosePuts
+from firehose.ingest.dialects.generic import PREFIX, Generic
+from firehose.runtime import Runtime
+from firehose.standing import StreamStanding, samples, view
+from firehose.streams import Streams
+from firehose.yaml_file import ConfigError
+
+FLUSH_POLL_SECONDS = 0.05
+
+
+class StartError(Exception):
+    """The service cannot start as things stand; the message says what to do."""
+
+
+class Service:
+    """One data folder, one port. `load` reads the configuration anew at each reload."""
+
+    def __init__(self, config: Config, load: Callable[[], Config], disk: Disk, runtime: Runtime) -> None:
+        self.config = config
+        self._load = load
+        self._disk = disk
+        self._runtime = runtime
+        self._data_dir = os.path.abspath(config.service.data_dir)
+        self._lock: Lock | None = None
+        self._requests = observe.Requests()
+        self._admission = Admission(int(config.service.in_flight_mib * MIB))
+        self._server: Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Takes the data folder, makes it whole, starts the delivery half, opens the port. Raises `StartError`."""
+        listening = listen(self.config)
+        try:
+            self._take_data_dir()
+            catalogue = Catalogue(self._disk, self._data_dir)
+            self._streams = Streams(self._data_dir, self._disk, self._runtime, self.config.service, catalogue)
+            self._streams.recover()
+            self._streams.follow(self.config)
+            self._courier = self._make_courier()
+            self._streams.send = self._courier.send
+            await self._courier.start()
+        except BaseException:
+            listening.close()
+            if self._lock is not None:
+                self._lock.close()
+            raise
+        self.port = listening.getsockname()[1]
+        self._server = server(self._front(), self.config.service)
+        self._serving = asyncio.get_running_loop().create_task(self._server.serve([listening]))
+        await self._server.listening.wait()
+        observe.log.info("service.ready", port=self.port, data_dir=self._data_dir, streams=len(self.config.streams))
+
+    async def run(self) -> None:
+        """Starts, serves until SIGTERM or SIGINT, follows SIGHUP, then drains."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: setattr(self, "_reloading", loop.create_task(self.reload())))
+        await self.start()
+        await ended.wait()
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Answers what is under way, seals what is open, delivers what it can within `drain_seconds`."""
+        observe.log.info("service.stopping", drain_seconds=self.config.service.drain_seconds)
+        if self._server is not None and self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
+        await self._streams.close()
+        await self._courier.stop(self.config.service.drain_seconds)
+        if self._lock is not None:
+            self._lock.close()
+        observe.log.info("service.stopped")
+
+    async def reload(self) -> None:
+        """Reads the configuration again and follows it; an invalid one changes nothing."""
+        try:
+            config = self._load()
+        except ConfigError as error:
+            observe.log.error("config.invalid", problems=[str(problem) for problem in error.problems])
+            return
+        if config.service != self.config.service or config.delivery != self.config.delivery:
+            observe.log.warning("config.restart_needed", what="service and delivery options follow at the next start")
+        self.config = Config(config.name, self.config.service, self.config.delivery, config.streams, config.definitions)
+        await self._streams.refollow(self.config)
+        self._courier.send({"do": "reload"})
+        observe.log.info("config.reloaded", streams=len(config.streams))
+
+    # What people and machines ask.
+
+    async def ready(self) -> dict[str, str]:
+        service = self.config.service
+        checks = {"disk": "ok", "delivery": "ok" if self._courier.up else "ok, but the delivery half is not running"}
+        try:
+            free = self._disk.free_bytes(self._data_dir)
+            if free < service.reserve_mib * MIB:
+                checks["disk"] = f"{free // MIB} MiB free, less than service.reserve_mib: free some space"
+        except OSError as error:
+            checks["disk"] = f"does not answer: {error}"
+        if self._streams.disk_trouble:
+            checks["disk"] = self._streams.disk_trouble
+        for name in self._streams.full():
+            checks[f"stream {name}"] = "ok, but its buffer is at limit_gib and answers 503"
+        for standing in await self.standings():
+            for place in standing.places:
+                if place.paused:
+                    checks[f"stream {standing.name} to {place.destination}"] = f"ok, but paused: {place.paused}"
+        return checks
+
+    async def standings(self) -> list[StreamStanding]:
+        """Every stream at every destination, accepted and accounted at one and the same moment."""
+        before = self._streams.sealed_records()
+        said = await self._courier.stats()
+        return self._streams.standings(before, said)
+
+    async def streams(self) -> list[dict[str, Any]]:
+        now = self._runtime.now_ms()
+        return [view(standing, now) for standing in await self.standings()]
+
+    async def metrics(self) -> bytes:
+        own: list[observe.Sample] = [
+            ("firehose_in_flight_bytes", (), self._admission.in_flight_bytes),
+            ("firehose_delivery_up", (), float(self._courier.up)),
+            ("firehose_delivery_restarts", (), self._courier.restarts),
+            ("firehose_disk_free_bytes", (), self._disk.free_bytes(self._data_dir)),
+            ("firehose_disk_failures", (), self._streams.disk_failures),
+            ("firehose_damaged_files", (), self._streams.damaged_files),
+        ]
+        if self._server is not None:
+            own.append(("firehose_connections", (), len(self._server.server_state.connections)))
+        now = self._runtime.now_ms()
+        return observe.render([*own, *self._requests.samples(), *samples(await self.standings(), now)])
+
+    async def flush(self, stream: str, wait_seconds: float) -> dict[str, Any]:
+        records = await self._streams.seal(stream)
+        delivered = await self._delivered(stream, wait_seconds) if wait_seconds else None
+        return {"stream": stream, "records": records, "delivered": delivered}
+
+    async def _delivered(self, stream: str, wait_seconds: float) -> bool:
+        """Waits until all that was sealed by now has found its end at every destination."""
+        goal = self._streams.sealed_records()
+        try:
+            async with asyncio.timeout(wait_seconds):
+                while not self._streams.reached(stream, goal, await self._courier.stats()):
+                    await asyncio.sleep(FLUSH_POLL_SECONDS)
+        except TimeoutError:
+            return False
+        return True
+
+    async def release(self, segment: str) -> list[str]:
+        parts = segment.split("/")
+        if len(parts) != 3 or not parts[2].isdigit():
+            raise ValueError("name the segment as stream/lane/first, as firehose buffer ls prints it")
+        return await self._courier.release((parts[0], parts[1], int(parts[2])))
+
+    # How it is put together.
+
+    def _take_data_dir(self) -> None:
+        try:
+            self._disk.make_folder(self._data_dir)
+            self._disk.make_folder(layout.buffer_folder(self._data_dir))
+            self._lock = self._disk.lock(f"{self._data_dir}/service.lock")
+        except OSError as error:
+            raise StartError(
+                f"service.data_dir: {self._data_dir} cannot be written: {error.strerror}; "
+                "make it writable, or choose another folder"
+            ) from error
+        if self._lock is None:
+            raise StartError(
+                f"service.data_dir: {self._data_dir} is in use by another process; stop it, or choose another folder"
+            )
+
+    def _make_courier(self) -> Courier:
+        asked = Asked(self._streams.removed, self._streams.check_removed)
+        service = self.config.service.model_copy(update={"data_dir": self._data_dir})
+        config = Config(self.config.name, service, self.config.delivery, self.config.streams, {})
+        if service.delivery == "inline":
+            return Inline(config, self._disk, self._runtime, asked)
+        return Process(config, asked)
+
+    def _front(self) -> Front:
+        service = self.config.service
+        keys = Keys([key.get_secret_value().encode() for key in service.api_keys])
+        generic = Generic(
+            self._streams.intakes, keys.admit, int(service.body_limit_mib * MIB), int(service.decoded_limit_mib * MIB)
+        ).route()
+        puts = FirehosePuts(self._streams.intakes, service.account_id)
+        control = Control(
+            self._streams.entries, self._streams.configs, region=service.region, account_id=service.account_id
+        )
+        aws = AwsJson(
+            {**puts.operations(), **control.operations()},
+            self._runtime.request_id,
+            int(service.body_limit_mib * MIB),
+        ).route()
+
+        def routes(method: str, path: str, headers: Mapping[bytes, bytes]) -> tuple[str, Route] | None:
+            if path.startswith(PREFIX):
+                return "ingest", generic
+            if method == "POST" and path == "/":
+                return "aws", aws
+            return None
+
+        return Front(routes, api(self, keys), self._admission, service.body_seconds, self._requests)
+
+
+def listen(config: Config) -> socket.socket:
+    """The listening socket. Raises `StartError` where the port is taken or the address is not ours."""
+    host, port = config.service.address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise StartError(f"service.listen: cannot listen on {host}:{port}: {error.strerror}") from error
+    listening.setblocking(False)
+    return listening
+
+
+def serve(config: Config, load: Callable[[], Config]) -> None:
+    """Runs the service until it is told to stop. Raises `StartError`, `NewerFormat`."""
+    observe.configure(config.service.log_format, config.service.log_level)
+    warn_of_exposure(config)
+    uvloop.run(Service(config, load, LocalDisk(), Runtime()).run())
+
+
+def warn_of_exposure(config: Config) -> None:
+    host, _ = config.service.address
+    if not config.service.api_keys and host not in ("127.0.0.1", "localhost", "::1"):
+        observe.log.warning(
+            "service.open_to_all", listen=config.service.listen, hint="set service.api_keys, or listen on 127.0.0.1"
+        )
+    for problem in configuration.shared_places(config):
+        observe.log.warning("config.shared_place", what=problem)

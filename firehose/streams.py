@@ -1,0 +1,212 @@
+"""The delivery streams of the ingest half: their buffers, their intakes, and what the catalogue says of them.
+
+Start, reload and, later, API calls are one path: `follow` makes the running streams what the catalogue says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeVar
+
+from firehose import observe
+from firehose.buffer import layout, recovery
+from firehose.buffer.appender import DiskAppender, Limits, State
+from firehose.buffer.ledger import Book, read_book
+from firehose.catalogue import Catalogue, Entry
+from firehose.config import GIB, MIB, Config, ServiceOptions, StreamConfig
+from firehose.contracts import Disk
+from firehose.delivery_half import Message
+from firehose.ingest.intake import Intake
+from firehose.ingest.splitting import SplitOptions
+from firehose.model import Origin, Segment, SegmentKey, Totals
+from firehose.runtime import Runtime
+from firehose.standing import PlaceStanding, StreamStanding
+
+T = TypeVar("T")
+UNKNOWN = Limits(5 * MIB, 300, 20 * GIB, 0)  # of a stream that only its buffer knows: nothing is appended to it
+
+
+class Streams:
+    """All streams of a data folder. `intakes`, `configs` and `entries` are kept up to date in place."""
+
+    def __init__(
+        self, data_dir: str, disk: Disk, runtime: Runtime, service: ServiceOptions, catalogue: Catalogue
+    ) -> None:
+        self.intakes: dict[str, Intake] = {}
+        self.configs: dict[str, StreamConfig] = {}
+        self.entries: dict[str, Entry] = {}
+        self.disk_trouble = ""
+        self.disk_failures = 0
+        self.damaged_files = 0
+        self.send: Callable[[Message], None] = lambda message: None
+        self._data_dir = data_dir
+        self._disk = disk
+        self._runtime = runtime
+        self._service = service
+        self._catalogue = catalogue
+        self._threads = runtime.threads("sync", service.sync_threads)
+        self._appenders: dict[str, DiskAppender] = {}
+
+    def recover(self) -> None:
+        """Makes every buffer on disk whole. Raises `NewerFormat`, OSError."""
+        book, _ = read_book(self._disk, f"{self._data_dir}/ledger")
+        for stream in {*layout.streams(self._disk, self._data_dir), *self._catalogue.entries}:
+            self._appenders[stream] = self._recovered(stream, book)
+
+    def follow(self, config: Config) -> None:
+        """Makes the running streams those of the configuration."""
+        self._catalogue.reconcile(config.definitions, self._runtime.now_ms(), self._sealed_of, self._versions_of)
+        _replace(self.entries, {n: e for n, e in self._catalogue.entries.items() if e.state == "ACTIVE"})
+        _replace(self.configs, config.streams)
+        for name, stream in config.streams.items():
+            if name not in self._appenders:
+                self._appenders[name] = self._appender(name, State())
+            self._appenders[name].limits = self._limits(stream)
+        _replace(self.intakes, {name: self._intake(stream) for name, stream in config.streams.items()})
+
+    async def refollow(self, config: Config) -> None:
+        """Follows a new configuration; what a stream that is gone has open is sealed, to be delivered."""
+        gone = [name for name in self.intakes if name not in config.streams]
+        self.follow(config)
+        for name in gone:
+            await self._appenders[name].seal()
+
+    async def seal(self, stream: str) -> int:
+        """Seals what the stream has open; how many records that was. Raises KeyError."""
+        appender = self._appenders[stream]
+        records = appender.accepted - appender.sealed_records
+        await appender.seal()
+        return records
+
+    async def close(self) -> None:
+        """Takes nothing more and seals everything."""
+        for appender in self._appenders.values():
+            await appender.close()
+        self._threads.close()
+
+    def removed(self, key: SegmentKey) -> None:
+        if key[0] in self._appenders:
+            self._appenders[key[0]].removed(key)
+
+    def check_removed(self) -> None:
+        for appender in self._appenders.values():
+            appender.check_removed()
+
+    def full(self) -> list[str]:
+        """Streams that answer 503 because their buffer is at its limit."""
+        return [name for name, appender in self._appenders.items() if name in self.intakes and appender.full]
+
+    def sealed_records(self) -> dict[str, int]:
+        return {name: appender.sealed_records for name, appender in self._appenders.items()}
+
+    def standings(self, sealed: Mapping[str, int], said: Message | None) -> list[StreamStanding]:
+        """Every stream as it stood when it had that many records sealed and the delivery half `said` its part."""
+        places = {(place["stream"], place["destination"]): place for place in said["places"]} if said else {}
+        return [
+            self._standing(name, self._appenders[name], sealed.get(name, 0), places if said else None)
+            for name in sorted(self._appenders)
+        ]
+
+    def reached(self, stream: str, sealed: Mapping[str, int], said: Message | None) -> bool:
+        """Whether all records sealed by then have found their end at every destination."""
+        (standing,) = [one for one in self.standings(sealed, said) if one.name == stream]
+        return said is not None and all(place.totals.records >= place.owed for place in standing.places)
+
+    def _standing(
+        self, name: str, appender: DiskAppender, sealed: int, places: Mapping[tuple[str, str], Message] | None
+    ) -> StreamStanding:
+        entry = self._catalogue.entries.get(name)
+        names = sorted(entry.spans) if entry and places is not None else []
+        return StreamStanding(
+            name,
+            entry.state if entry else "DELETING",
+            entry.version if entry else 0,
+            appender.accepted,
+            appender.buffered_bytes,
+            appender.limits.limit_bytes,
+            tuple(
+                self._place(entry, appender, one, sealed, (places or {}).get((name, one), {})) for one in names if entry
+            ),
+        )
+
+    def _place(
+        self, entry: Entry, appender: DiskAppender, destination: str, sealed: int, said: Message
+    ) -> PlaceStanding:
+        current = entry.spans[destination][-1].until is None
+        ages = [ms for ms in (said.get("oldest_ms"), appender.open_since_ms if current else None) if ms is not None]
+        return PlaceStanding(
+            destination,
+            entry.owed(destination, sealed),
+            max(0, appender.accepted - appender.sealed_records) if current else 0,
+            Totals.from_json(said.get("totals", {})),
+            said.get("pending", 0),
+            said.get("held", 0),
+            min(ages, default=None),
+            said.get("failures", 0),
+            said.get("last_error", ""),
+            said.get("last_error_ms", 0),
+            said.get("last_delivered_ms", 0),
+            said.get("paused", ""),
+        )
+
+    def _recovered(self, stream: str, book: Book) -> DiskAppender:
+        found = recovery.recover(self._disk, self._data_dir, stream, self._catalogue.version(stream))
+        for damage in found.damage:
+            self.damaged_files += 1
+            observe.damaged(str(damage))
+        state = State(found.accepted, found.accepted)
+        for segment, file_bytes in found.segments.items():
+            state.sealed(segment, file_bytes)
+        origins = {**book.origins.get(stream, {}), **found.origins}
+        state.origins = {partition: Origin(partition, cursor) for partition, cursor in origins.items()}
+        return self._appender(stream, state)
+
+    def _appender(self, stream: str, state: State) -> DiskAppender:
+        return DiskAppender(
+            stream,
+            self._data_dir,
+            self._disk,
+            self._threads,
+            self._runtime,
+            UNKNOWN,
+            partial(self._catalogue.version, stream),
+            self._sealed,
+            self._failed,
+            state,
+        )
+
+    def _sealed(self, segment: Segment) -> None:
+        self.disk_trouble = ""
+        observe.segment_sealed(segment)
+        self.send({"do": "sealed", "segment": segment.key})
+
+    def _failed(self, reason: str) -> None:
+        self.disk_failures += 1
+        self.disk_trouble = reason
+        observe.disk_failed(reason)
+
+    def _intake(self, stream: StreamConfig) -> Intake:
+        options = stream.options
+        split = SplitOptions(stream.delimiter, options.wrap, options.validate_json, int(options.max_record_kib * 1024))
+        return Intake(stream.name, self._appenders[stream.name], split, options.strict, options.source.type)
+
+    def _limits(self, stream: StreamConfig) -> Limits:
+        options = stream.options
+        return Limits(
+            stream.size_bytes,
+            options.buffering.interval_seconds,
+            int(options.limit_gib * GIB),
+            int(self._service.reserve_mib * MIB),
+        )
+
+    def _sealed_of(self, stream: str) -> int:
+        return self._appenders[stream].sealed_records if stream in self._appenders else 0
+
+    def _versions_of(self, stream: str) -> set[int]:
+        return self._appenders[stream].versions if stream in self._appenders else set()
+
+
+def _replace(target: dict[str, T], content: Mapping[str, T]) -> None:
+    target.clear()
+    target.update(content)
