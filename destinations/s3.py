@@ -53,6 +53,8 @@ PASSING_CODES = frozenset(
         "XAmzContentSHA256Mismatch",
     }
 )
+# Answers to an abort that end the matter: the upload is gone, or not ours to end. No data waits for that.
+NO_MORE_TO_DO = frozenset({"NoSuchUpload", "AccessDenied"})
 RIGHTS = "grant s3:PutObject and s3:AbortMultipartUpload on {objects}"
 CHECK_KEYS = "check access_key_id, secret_access_key and session_token"
 CHECK_REGION = "check the key region"
@@ -203,7 +205,7 @@ class S3:
         try:
             self._call("abort_multipart_upload", Key=name, UploadId=upload)
         except aws.Failed as failed:
-            if failed.code != "NoSuchUpload":
+            if failed.code not in NO_MORE_TO_DO:
                 raise
         uploads.ended(upload)
 

@@ -197,7 +197,7 @@ def yaml_of(stream: dict[str, Any]) -> str:
 @pytest.mark.parametrize("kind", ["folder", "s3"])
 def test_the_example_shows_every_key(kind: str) -> None:
     """A destination's example is a valid configuration that shows each of its keys, commented out or not."""
-    text = (EXAMPLES / f"{kind}.yaml").read_text(encoding="utf-8")
+    text = (EXAMPLES / f"destination-{kind}.yaml").read_text(encoding="utf-8")
     stream = config.parse(kind, text, lambda _: None).streams["app-logs"]
     assert stream.errors is not None
     assert list(stream.errors.problems(stream)) == []  # type: ignore[attr-defined]
