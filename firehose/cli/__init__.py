@@ -1,0 +1,34 @@
+"""The command line, `firehose`: one file for each group of commands; what they do lives elsewhere in the project.
+
+Exit status 0, 1 for a failure, 2 for a mistake in the command itself (DESIGN 7). A failure that people can mend is
+told in words on standard error, never as a traceback.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from firehose.cli import about, buffer, send, serve, streams
+from firehose.cli.show import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="A self-hosted Amazon Data Firehose: records in over HTTP, durable at once, delivered in batches.",
+)
+app.command()(serve.serve)
+app.command()(serve.check)
+app.command()(send.put)
+app.command()(send.sample)
+app.command("streams")(streams.streams)
+app.command()(streams.flush)
+app.add_typer(buffer.app, name="buffer")
+app.add_typer(about.config, name="config")
+app.command()(about.version)
+
+
+def main() -> None:
+    app()

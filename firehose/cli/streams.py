@@ -1,0 +1,78 @@
+"""`firehose streams` and `firehose flush`: how a running service's streams stand, and seal what they have buffered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from firehose.cli import options
+from firehose.cli.client import Client, Service
+from firehose.cli.show import Failure, age, as_json, as_table, size
+
+COLUMNS = ("stream", "destination", "accepted", "delivered", "buffered", "dead", "oldest", "last error")
+
+
+def streams(
+    config: options.ServiceConfig = None,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    json: options.Json = False,
+) -> None:
+    """Show what every stream took and what became of it, at each destination. Counts are records.
+
+    `oldest` is the age of the oldest record not yet at its end, which AWS calls DataFreshness.
+    """
+    found = asyncio.run(ask(options.service(config, url, api_key), "GET", "/v1/streams"))
+    if json:
+        as_json(found)
+    else:
+        as_table(COLUMNS, rows(found))
+
+
+def rows(found: Sequence[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+    """A row for each stream and destination; what is rarely there is told beside the last error."""
+    for stream in found:
+        name = stream["name"] if stream["state"] == "ACTIVE" else f"{stream['name']} ({stream['state']})"
+        if not stream["destinations"]:
+            buffered = f"{size(stream['buffered_bytes'])} buffered"
+            yield name, "-", stream["accepted"], "-", "-", "-", "-", f"the delivery half does not answer; {buffered}"
+        for place in stream["destinations"]:
+            counts = (place[key] for key in ("delivered", "buffered", "dead"))
+            oldest = age(place["oldest_age_seconds"] if place["buffered"] else None)
+            yield name, place["destination"], stream["accepted"], *counts, oldest, trouble(place)
+
+
+def trouble(place: dict[str, Any]) -> str:
+    """All that a person should look at, in one line; a dash where there is nothing."""
+    said = [f"{place['held']:,} held" if place["held"] else ""]
+    said += [f"{place['imbalance']:,} records cannot be accounted for" if place["imbalance"] else ""]
+    said += [f"paused: {place['paused']}" if place["paused"] else place["last_error"]]
+    return "; ".join(filter(None, said)) or "-"
+
+
+def flush(
+    stream: options.StreamName,
+    config: options.ServiceConfig = None,
+    url: options.Url = None,
+    api_key: options.ApiKey = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all of it is delivered.")] = False,
+    wait_seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long --wait waits.")] = 60,
+) -> None:
+    """Seal what a stream has buffered, so that it is delivered now."""
+    path = f"/v1/streams/{quote(stream, safe='')}/flush"
+    seconds = wait_seconds if wait else 0.0
+    service = options.service(config, url, api_key)
+    said = asyncio.run(ask(service, "POST", path, wait_seconds=seconds))
+    if wait and not said["delivered"]:
+        raise Failure(f"not all is delivered after {seconds:g} seconds; firehose streams shows what keeps it")
+    typer.echo(f"{said['records']} records sealed" + (", all delivered" if wait else ""))
+
+
+async def ask(service: Service, method: str, path: str, **params: str | float) -> Any:
+    """One call of a service's control plane. Raises `Failure`."""
+    async with Client(service) as client:
+        return await client.ask(method, path, params)
