@@ -84,9 +84,7 @@ class S3Options(ObjectOptions, aws.AwsOptions):
     storage_class: Annotated[str, Field(pattern=r"^[A-Z_]+$")] | None = None
     server_side_encryption: Literal["none", "AES256", "aws:kms"] = "none"
     kms_key_id: str | None = None
-    acl: Acl | None = (
-        None  # AWS sends bucket-owner-full-control; buckets without ACLs and many stores refuse others
-    )
+    acl: Acl | None = None  # AWS sends bucket-owner-full-control; buckets without ACLs and many stores refuse others
     tags: Annotated[dict[str, str], Field(max_length=10)] = {}
     if_none_match: Literal["auto", "on", "off"] = "auto"
     multipart_threshold_mib: PartMib = 16
@@ -112,9 +110,7 @@ class S3:
         self._threads = site.threads
         self._encoder = ObjectEncoder(options, site)
         self._headers = _headers(options, self._encoder.content_encoding)
-        self._client = aws.Client(
-            "s3", options, site.region, s3={"addressing_style": options.addressing_style}
-        )
+        self._client = aws.Client("s3", options, site.region, s3={"addressing_style": options.addressing_style})
         # Whether objects are sent under the condition that their name is free. Falls to False for good once
         # the store has shown that it knows no such condition; two threads that find out at once do no harm.
         self._conditional = site.purpose == "data" and options.if_none_match != "off"

@@ -63,9 +63,7 @@ class ObjectOptions(DestinationBlock):
     def _delimiter(cls, delimiter: str, info: ValidationInfo) -> str:
         chosen = info.data.get("format")
         if chosen is not None and chosen.type == "json_lines" and delimiter != "newline":
-            raise ValueError(
-                "json_lines ends each record with a newline; leave delimiter out, or use format raw"
-            )
+            raise ValueError("json_lines ends each record with a newline; leave delimiter out, or use format raw")
         return delimiter
 
     def container(self) -> tuple[str, ...]:
@@ -78,11 +76,7 @@ class ObjectOptions(DestinationBlock):
 
     def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
         """What is wrong with the block in this stream's company, each with its key."""
-        wrong = (
-            naming.problems(None, self.prefix)
-            if self is stream.errors
-            else naming.problems(self.prefix, None)
-        )
+        wrong = naming.problems(None, self.prefix) if self is stream.errors else naming.problems(self.prefix, None)
         yield from (("prefix", message) for message in wrong)
         if wrong or self is stream.errors:
             return

@@ -75,9 +75,7 @@ def test_error_names(threads: Threads, prefix: str | None, wanted: str) -> None:
 
 def test_error_names_tell_destinations_apart(threads: Threads) -> None:
     """Errors of one segment from two destinations of its stream go to two objects."""
-    one, other = (
-        ObjectEncoder(options(), site(threads, destination=name, purpose="errors")) for name in ("a", "b")
-    )
+    one, other = (ObjectEncoder(options(), site(threads, destination=name, purpose="errors")) for name in ("a", "b"))
     errors = batch([b"x"], partition="processing-failed")
     assert one.name(errors) != other.name(errors)
 
@@ -125,9 +123,7 @@ def test_zip_entry_is_named_for_the_object(threads: Threads, purpose: str) -> No
 )
 def test_problems_name_their_key(key: str, value: str, message: str) -> None:
     """What is wrong with a key is told at that key's place in the file."""
-    problem = refusal(
-        destination={"type": "folder", "path": "lake", "format": {"type": "json_lines"}, key: value}
-    )
+    problem = refusal(destination={"type": "folder", "path": "lake", "format": {"type": "json_lines"}, key: value})
     assert f"delivery_streams.app.destination.{key}: " in problem
     assert message.lower() in problem.lower()
 
@@ -146,9 +142,7 @@ def test_two_destinations_never_share_names(second: str) -> None:
         {"type": "folder", "name": "one", "path": "lake", "prefix": "a/"},
         {"type": "folder", "name": "two", "path": "./lake/", "prefix": second},
     ]
-    assert "destinations[1].prefix: gives its objects the names that 'one' gives" in refusal(
-        destinations=blocks
-    )
+    assert "destinations[1].prefix: gives its objects the names that 'one' gives" in refusal(destinations=blocks)
 
 
 def test_destinations_may_share_a_folder() -> None:

@@ -130,9 +130,7 @@ async def partitions_stay_apart(harness: Harness) -> None:
     """Cuts of one segment that differ in partition never share an object."""
     destination = harness.make()
     for partition in ("red", "green"):
-        await destination.deliver(
-            batch(records(partition), of=segment(records("a")), partition=partition), Notes()
-        )
+        await destination.deliver(batch(records(partition), of=segment(records("a")), partition=partition), Notes())
     await destination.close()
     wanted = sorted(b"".join(records(partition)) for partition in ("red", "green"))
     assert sorted(harness.contents().values()) == wanted

@@ -200,9 +200,7 @@ class NameOfTheSlices(Right):
 
 class NameOfTheContent(Right):
     def name(self, batch: Batch) -> str:
-        return (
-            f"{super().name(batch)}-{hash(b''.join(batch.slices().__next__().column('record').to_pylist()))}"
-        )
+        return f"{super().name(batch)}-{hash(b''.join(batch.slices().__next__().column('record').to_pylist()))}"
 
 
 class BelievesInLuck(Right):

@@ -45,9 +45,7 @@ class Lake:
         self._disk = disk
 
     def folder(self, **keys: Any) -> Folder:
-        return Folder(
-            FolderOptions.model_validate({"path": str(self.root), **keys}), site(self._threads, self._disk)
-        )
+        return Folder(FolderOptions.model_validate({"path": str(self.root), **keys}), site(self._threads, self._disk))
 
     def files(self) -> list[str]:
         """Every file there is, leftovers too."""

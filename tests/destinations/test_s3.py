@@ -106,9 +106,7 @@ async def test_stored_as_aws_does(lake: Lake) -> None:
     assert stored["ContentType"] == "application/octet-stream"
     assert stored["ContentEncoding"] == "gzip"
     sent = lake.server.requests[-1].headers
-    assert not [
-        name for name in sent if name.startswith(("x-amz-acl", "x-amz-server-side", "x-amz-checksum"))
-    ]
+    assert not [name for name in sent if name.startswith(("x-amz-acl", "x-amz-server-side", "x-amz-checksum"))]
     assert receipt.sent_bytes == int(sent["content-length"])
 
 
@@ -321,9 +319,7 @@ async def test_no_credentials(lake: Lake) -> None:
         await lake.deliver(s3)
 
 
-async def test_a_profile_that_comes_later(
-    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_profile_that_comes_later(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile that is not there yet asks for a retry, and works as soon as it is there."""
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     s3 = lake.s3(access_key_id=None, secret_access_key=None, profile="lake")
