@@ -17,12 +17,13 @@ from isal import igzip, isal_zlib
 
 MAX_ENCODINGS = 3
 _BLOCK_BYTES = 1 << 20
+_ISAL_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stubs call it an instance
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_NAMES = frozenset({"gzip", "x-gzip"})
 _WITH_GZIP_HEADER, _WITH_ZLIB_HEADER, _WITHOUT_HEADER = 31, 15, -15
 _SNAPPY_STREAM = b"\xff\x06\x00\x00sNaPpY"
 _SNAPPY_MAX_CHUNKS = 1 << 16  # 4 GiB in chunks as writers make them; bounds the walk over tiny ones
-_SNAPPY_COMPRESSED, _SNAPPY_PLAIN = 0x00, 0x01
+_SNAPPY_COMPRESSED = 0x00
 
 
 class Undecodable(Exception):
@@ -65,7 +66,7 @@ def _undo(name: str, body: bytes, limit_bytes: int) -> bytes:
         raise Undecodable(f"unknown encoding {name[:40]!r}")
     try:
         return inflate(body, limit_bytes)
-    except (OSError, EOFError, isal_zlib.error, cramjam.DecompressionError) as problem:
+    except (OSError, EOFError, _ISAL_ERROR, cramjam.DecompressionError) as problem:
         raise Undecodable(f"{name}: {problem}") from problem
 
 
@@ -84,14 +85,14 @@ def _gunzip(body: bytes, limit_bytes: int) -> bytes:
     whole = _gunzip_member(body, limit_bytes)
     if whole is not None:
         return whole
-    return _read_all(igzip.GzipFile(fileobj=io.BytesIO(body)), limit_bytes)
+    return _read_all(igzip.open(io.BytesIO(body)), limit_bytes)  # type: ignore[no-untyped-call]
 
 
 def _gunzip_member(body: bytes, limit_bytes: int) -> bytes | None:
     member = isal_zlib.decompressobj(_WITH_GZIP_HEADER)
     try:
         whole: bytes = member.decompress(body, limit_bytes + 1)
-    except isal_zlib.error:
+    except _ISAL_ERROR:
         return None
     if len(whole) > limit_bytes:
         raise TooLarge(limit_bytes)
@@ -116,10 +117,10 @@ def _inflate(body: bytes, limit_bytes: int) -> bytes:
     """`deflate` means zlib's wrapping, but some senders leave it out."""
     try:
         return _inflate_as(_WITH_ZLIB_HEADER, body, limit_bytes)
-    except (EOFError, isal_zlib.error) as problem:
+    except (EOFError, _ISAL_ERROR) as problem:
         try:
             return _inflate_as(_WITHOUT_HEADER, body, limit_bytes)
-        except (EOFError, isal_zlib.error):
+        except (EOFError, _ISAL_ERROR):
             raise problem from None
 
 
@@ -145,7 +146,7 @@ def _unsnappy(body: bytes, limit_bytes: int) -> bytes:
 
 
 def _snappy_framed_bytes(body: bytes) -> int:
-    """Walks over the chunks (at most 64 KiB of content each) and adds up what they declare."""
+    """Adds up what the compressed chunks declare. What stands in the others is no larger than the body is."""
     position = total_bytes = 0
     for _ in range(_SNAPPY_MAX_CHUNKS):
         if position >= len(body):
@@ -155,8 +156,6 @@ def _snappy_framed_bytes(body: bytes) -> int:
         position += 4 + size_bytes
         if kind == _SNAPPY_COMPRESSED:
             total_bytes += cramjam.snappy.decompress_raw_len(body[content : content + 5])
-        elif kind == _SNAPPY_PLAIN:
-            total_bytes += max(0, size_bytes - 4)
     raise EOFError(f"more than {_SNAPPY_MAX_CHUNKS} chunks")
 
 

@@ -47,6 +47,7 @@ _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 # which real senders write and the look at NDJSON lets pass, too.
 _TOLERANT = json.JSONDecoder(parse_int=str, parse_float=str)
 
+_NEWLINE = pa.scalar(b"\n", pa.binary())
 _NOTHING = pa.scalar(b"", pa.binary())
 _NO_REASON = pa.scalar(None, pa.string())
 _TAKEN = pa.schema([INTAKE_SCHEMA.field("record")])
@@ -89,7 +90,7 @@ def split(body: bytes, content_type: str, options: SplitOptions) -> Split:
     if _is_one_object_by_look(inside) and len(inside) <= options.max_record_bytes and not options.validate:
         return _taken(_as_array(inside if inside.endswith(options.delimiter) else inside + options.delimiter))
     rows = _rows_of_json(inside)
-    if rows is None and content_type.lower().startswith("application/cloudevents"):
+    if rows is None and inside and content_type.lower().startswith("application/cloudevents"):
         rows = _rows_of_pieces([(inside.decode("latin-1"), f"{MALFORMED_BODY}: CloudEvents not in JSON")])
     return _finished(rows or _rows_of_text(body if inside else b"", options), options)
 
@@ -156,9 +157,7 @@ def _not_blank(lines: pa.BinaryArray) -> pa.BinaryArray:
 
 
 def _wrap_each(lines: pa.BinaryArray) -> pa.BinaryArray:
-    wrapped = [
-        msgspec.json.encode({"message": line.decode("utf-8", "replace")}) for line in lines.to_pylist()
-    ]
+    wrapped = [msgspec.json.encode({"message": line.decode("utf-8", "replace")}) for line in lines.to_pylist()]
     return pa.array(wrapped, pa.binary())
 
 
@@ -170,29 +169,30 @@ def _rows_of_array(records: pa.BinaryArray) -> _Rows:
 
 
 def _rows_of_values(body: bytes) -> _Rows:
-    """Values back to back, blanks or nothing between them."""
+    """Objects back to back, blanks or nothing between them. Other values would be shreds of text: `17-3` is two."""
     try:
-        values = _VALUE.decode_lines(body)
+        records = _without_newlines(_VALUE.decode_lines(body))
     except (msgspec.DecodeError, RecursionError):
-        return _rows_of_pieces(_salvaged_values(body.decode("latin-1")))
-    return _rows_of_array(_without_newlines(values))
+        records = None
+    if records is None or pc.starts_with(records, b"{").true_count < len(records):
+        return _rows_of_pieces(_salvaged_objects(body.decode("latin-1")))
+    return _rows_of_array(records)
 
 
 def _rows_of_arrays(body: bytes) -> _Rows | None:
     """None where the body is plain text that happens to start with `[`, as many logs do.
 
-    That is so where it is not JSON to its end and no object follows the bracket.
+    That is so where it is broken somewhere and no object follows the bracket.
     """
     try:
-        elements = _elements_of_each(body)
+        return _rows_of_array(_without_newlines(_elements_of_each(body)))
     except msgspec.DecodeError:
-        if not _ARRAY_OF_OBJECTS.match(body):
-            return None
+        may_be_text = not _ARRAY_OF_OBJECTS.match(body)
     except RecursionError:
-        pass  # no text has brackets that deep: the salvage below refuses it
-    else:
-        return _rows_of_array(_without_newlines(elements))
-    return _rows_of_pieces(_salvaged_elements(body.decode("latin-1")))
+        may_be_text = False  # no text has brackets that deep
+    pieces = list(_salvaged_elements(body.decode("latin-1")))
+    broken = any(reason for _, reason in pieces)
+    return None if may_be_text and broken else _rows_of_pieces(pieces)
 
 
 def _elements_of_each(body: bytes) -> list[msgspec.Raw]:
@@ -200,25 +200,21 @@ def _elements_of_each(body: bytes) -> list[msgspec.Raw]:
     try:
         return _ELEMENTS.decode(body)
     except msgspec.DecodeError:
-        values = _VALUE.decode_lines(body)
-    return [
-        element
-        for value in values
-        for element in (_ELEMENTS.decode(value) if bytes(value).startswith(b"[") else [value])
-    ]
+        arrays = _VALUE.decode_lines(body)
+    return [element for array in arrays for element in _ELEMENTS.decode(array)]
 
 
 def _without_newlines(values: list[msgspec.Raw]) -> pa.BinaryArray:
     joined = b"\n".join(values)
     lines = pc.split_pattern(_as_array(joined), b"\n").values
-    if len(lines) == len(values) and b"\r" not in joined:
+    if len(lines) == len(values):
         return lines  # no value spans lines: nothing was done for each of them
     return pa.array([_compact(bytes(value)) for value in values], pa.binary())
 
 
 def _compact(value: bytes) -> bytes:
     """A JSON value without newlines. They are blanks between tokens: a string cannot hold one."""
-    if b"\n" not in value and b"\r" not in value:
+    if b"\n" not in value:
         return value
     try:
         return msgspec.json.format(value, indent=-1)
@@ -226,28 +222,28 @@ def _compact(value: bytes) -> bytes:
         return value.translate(None, b"\r\n")
 
 
-# Bodies that are broken somewhere: the good values are records, the rest is refused. A text has one character for each
+# Bodies that are broken somewhere: the good objects are records, the rest is refused. A text has one character for each
 # byte of the body (Latin-1), so positions in it are the body's and its pieces turn into the sender's bytes again.
 
 _Piece = tuple[str, str | None]  # the text of a row, and why it is refused
 
 
-def _salvaged_values(text: str) -> Iterator[_Piece]:
-    """After a value that is broken, decoding resumes at the next line that starts with `{`.
+def _salvaged_objects(text: str) -> Iterator[_Piece]:
+    """After an object that is broken, decoding resumes at the next line that starts with `{`.
 
     From there on each such line starts a block that is decoded by itself, so that the time stays in proportion to the
     body whatever stands in it; and past `MAX_BROKEN_VALUES` all the rest is one piece.
     """
-    values, rest, reason = _scan(text)
-    yield from ((value, None) for value in values)
+    objects, rest, reason = _scan(text, 0)
+    yield from objects
     blocks = _NEXT_OBJECT_LINE.split(rest) if rest else []
     broken = 0
     for number, block in enumerate(blocks, 1):
         if broken == MAX_BROKEN_VALUES:
             yield "\n".join(blocks[number - 1 :]), f"{MALFORMED_BODY}: behind {broken} broken values"
             return
-        values, rest, reason = _scan(block)
-        yield from ((value, None) for value in values)
+        objects, rest, reason = _scan(block, 0)
+        yield from objects
         if rest:
             broken += 1
             yield rest, f"{MALFORMED_BODY if number == len(blocks) else MALFORMED_RECORD}: {reason}"
@@ -255,65 +251,66 @@ def _salvaged_values(text: str) -> Iterator[_Piece]:
 
 def _salvaged_elements(text: str) -> Iterator[_Piece]:
     """Arrays back to back. From the first element that is broken on, or that no comma follows, all is one piece."""
-    while text.startswith("["):
-        values, text, reason = _scan_array(text)
-        yield from ((value, None) for value in values)
+    position = 0
+    while text.startswith("[", position):
+        elements, position, reason = _scan_array(text, position)
+        yield from elements
         if reason:
-            yield text, f"{MALFORMED_BODY}: {reason}"
+            # An array that is never closed leaves nothing behind its elements: then a bracket stands for it.
+            yield text[position:] or "[", f"{MALFORMED_BODY}: {reason}"
             return
-    values, rest, reason = _scan(text)
-    yield from ((value, None) for value in values)
+    objects, rest, reason = _scan(text, position)
+    yield from objects
     if rest:
         yield rest, f"{MALFORMED_BODY}: {reason}"
 
 
-def _scan(text: str) -> tuple[list[str], str, str]:
-    """The values that `text` starts with, the rest from the first thing on that is none, and why it is none."""
-    values: list[str] = []
-    position = _behind_blanks(text, 0)
+def _scan(text: str, start: int) -> tuple[list[_Piece], str, str]:
+    """The objects from `start` on, the rest from the first thing on that is none, and why it is none."""
+    objects: list[_Piece] = []
+    position = _behind_blanks(text, start)
     while position < len(text):
-        try:
-            end = _TOLERANT.raw_decode(text, position)[1]
-        except (ValueError, RecursionError) as problem:
-            return values, text[position:], _reason(problem, position)
-        values.append(text[position:end])
+        end, reason = _end_of_value(text, position) if text[position] == "{" else (position, "no JSON object")
+        if reason:
+            return objects, text[position:].rstrip(_BLANKS.decode()), reason
+        objects.append((text[position:end], None))
         position = _behind_blanks(text, end)
-    return values, "", ""
+    return objects, "", ""
 
 
-def _scan_array(text: str) -> tuple[list[str], str, str]:
-    """The elements of the array that `text` starts with, what follows them, and what is wrong with that, if anything.
-
-    An array that is never closed leaves nothing behind its elements: then its bracket stands for it.
-    """
-    values: list[str] = []
-    position = _behind_blanks(text, 1)
+def _scan_array(text: str, start: int) -> tuple[list[_Piece], int, str]:
+    """The elements of the array at `start`, the position behind all that is good, what is wrong there if anything."""
+    elements: list[_Piece] = []
+    position = _behind_blanks(text, start + 1)
     if text.startswith("]", position):
-        return values, text[_behind_blanks(text, position + 1) :], ""
+        return elements, _behind_blanks(text, position + 1), ""
     while True:
-        try:
-            end = _TOLERANT.raw_decode(text, position)[1]
-        except (ValueError, RecursionError) as problem:
-            return values, text[position:] or text[0], _reason(problem, position)
-        values.append(text[position:end])
+        end, reason = _end_of_value(text, position)
+        if reason:
+            return elements, position, reason
+        elements.append((text[position:end], None))
         position = _behind_blanks(text, end)
         if text.startswith("]", position):
-            return values, text[_behind_blanks(text, position + 1) :], ""
+            return elements, _behind_blanks(text, position + 1), ""
         if not text.startswith(",", position):
-            return values, text[position:] or text[0], "an array neither goes on nor ends"
+            return elements, position, "an array neither goes on nor ends"
         position = _behind_blanks(text, position + 1)
+
+
+def _end_of_value(text: str, start: int) -> tuple[int, str]:
+    """Where the JSON value at `start` ends, or why there is none."""
+    try:
+        return _TOLERANT.raw_decode(text, start)[1], ""
+    except json.JSONDecodeError as problem:
+        return start, f"{problem.msg} at byte {problem.pos - start}"
+    except RecursionError:
+        return start, "nested too deeply"
 
 
 def _behind_blanks(text: str, position: int) -> int:
     blanks = _BLANK_TEXT.match(text, position)
     assert blanks is not None, "the pattern matches nothing at all, too"
     return blanks.end()
-
-
-def _reason(problem: ValueError | RecursionError, start: int) -> str:
-    if isinstance(problem, json.JSONDecodeError):
-        return f"{problem.msg} at byte {problem.pos - start}"
-    return "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
 
 
 def _rows_of_pieces(pieces: Iterable[_Piece]) -> _Rows:
@@ -368,9 +365,9 @@ def _flaw(record: bytes) -> str | None:
 
 
 def _delimited(records: pa.BinaryArray, delimiter: bytes) -> pa.BinaryArray:
+    if delimiter == b"\n":  # no record of ours ends with one
+        return pc.binary_join_element_wise(records, _NEWLINE, _NOTHING)
     if not delimiter:
         return records
     longer = pc.binary_join_element_wise(records, pa.scalar(delimiter, pa.binary()), _NOTHING)
-    if delimiter == b"\n":
-        return longer  # no record of ours ends with a newline
     return pc.if_else(pc.ends_with(records, delimiter), records, longer)

@@ -152,11 +152,7 @@ async def test_record_ids_are_those_of_the_position() -> None:
         assert (await call(Shelf(first=number), "PutRecord", record_of(b"")))["RecordId"] == expected
 
 
-@given(
-    st.sets(
-        st.tuples(st.text("abcdef0123456789-T", min_size=1, max_size=40), st.integers(0, 2**59)), min_size=2
-    )
-)
+@given(st.sets(st.tuples(st.text("abcdef0123456789-T", min_size=1, max_size=40), st.integers(0, 2**59)), min_size=2))
 async def test_record_ids_are_unique(places: set[tuple[str, int]]) -> None:
     """No two places in any lanes have one id, and each is long and of the base64 alphabet, as AWS's are."""
     answers = [await call(Shelf(*place), "PutRecord", record_of(b"")) for place in places]
@@ -300,9 +296,7 @@ async def test_malformed(name: str, body: bytes, code: str, count: int) -> None:
 async def test_unusual_but_valid() -> None:
     """Blanks, escapes, any order, nulls and unknown members do not keep a record from being stored."""
     shelf = Shelf()
-    body = (
-        b' { "Record" : {"Data":"\\/\\u002f8=", "y":[{}]}, "x": null, "DeliveryStreamName" : "l\\u006fgs" }\n'
-    )
+    body = b' { "Record" : {"Data":"\\/\\u002f8=", "y":[{}]}, "x": null, "DeliveryStreamName" : "l\\u006fgs" }\n'
     assert (await post(shelf, "PutRecord", body)).status == 200
     assert shelf.records == [b"\xff\xff"]
 

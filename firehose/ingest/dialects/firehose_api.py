@@ -46,9 +46,7 @@ STREAM_TYPES: Mapping[str, str] = {
 STREAM_NAME = required(text(1, 64, "[a-zA-Z0-9_.-]+"))
 RECORD = structure(Data=required(blob(0, RECORD_LIMIT_BYTES)))
 PUT_RECORD = structure(DeliveryStreamName=STREAM_NAME, Record=required(RECORD))
-PUT_RECORD_BATCH = structure(
-    DeliveryStreamName=STREAM_NAME, Records=required(list_of(RECORD, 1, BATCH_LIMIT_RECORDS))
-)
+PUT_RECORD_BATCH = structure(DeliveryStreamName=STREAM_NAME, Records=required(list_of(RECORD, 1, BATCH_LIMIT_RECORDS)))
 
 
 class Record(msgspec.Struct, rename="pascal", gc=False):
@@ -96,9 +94,7 @@ class FirehosePuts:
         # Compact: agents look for the literal text "FailedPutCount":0 and take anything else for a failure.
         return f'{BATCH_REPLY}[{{"RecordId":"{entries}"}}]}}'.encode()
 
-    def _request(
-        self, body: bytes, decoder: msgspec.json.Decoder[Put], shape: Shape
-    ) -> tuple[str, list[bytes]]:
+    def _request(self, body: bytes, decoder: msgspec.json.Decoder[Put], shape: Shape) -> tuple[str, list[bytes]]:
         """The stream's name and the records, of a request that breaks no constraint. Raises `ApiError`."""
         try:
             put = decoder.decode(body)

@@ -7,6 +7,7 @@ output and is answered 200 too; with `strict: true` it is answered 400 and nothi
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from firehose.ingest.splitting import Split, split
 PREFIX = "/ingest/"
 ALLOW = (b"allow", b"GET, HEAD, OPTIONS, POST, PUT")
 PROBES = ("GET", "HEAD", "OPTIONS")
+SHOWN_CHARACTERS = 64  # of a name that no stream has: the sender decides its length, we decide the answer's
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Generic:
     def _begin(self, head: Head) -> Reply | None:
         name = head.path.removeprefix(PREFIX)
         if name not in self.intakes:
-            return refuse(404, f"there is no delivery stream '{name}'; POST to /ingest/<stream>")
+            return refuse(404, f"there is no delivery stream '{name[:SHOWN_CHARACTERS]}'; POST to /ingest/<stream>")
         if head.method in PROBES:
             return _probed(head)
         if head.method not in ("POST", "PUT"):
@@ -88,8 +90,10 @@ def _not_taken(found: Split) -> Reply:
 
 
 def refuse(status: int, reason: str, after_seconds: float = 0.0) -> Reply:
-    """A refusal in this dialect; 503 and 408 say when to come back."""
+    """A refusal in this dialect; 503 and 408 say when to come back, 401 how to ask."""
     headers = [*JSON]
+    if status == 401:
+        headers.append((b"www-authenticate", b'Basic realm="firehose"'))
     if status in (503, 408):
-        headers.append((b"retry-after", b"%d" % max(1, round(after_seconds))))
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(after_seconds))))
     return Reply(status, json.dumps({"error": reason}, separators=(",", ":")).encode(), tuple(headers))

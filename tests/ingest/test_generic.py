@@ -1,0 +1,129 @@
+"""Dialect A without a server: heads and bodies in, replies out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pyarrow as pa
+import pytest
+
+from firehose.contracts import Full, Unavailable, Unsure
+from firehose.http.wire import Head, Reply
+from firehose.ingest.dialects.generic import Generic
+from firehose.ingest.intake import Intake
+from firehose.ingest.splitting import SplitOptions
+from firehose.model import Origin, Position
+
+
+class Kept:
+    """An appender in memory."""
+
+    def __init__(self) -> None:
+        self.batches: list[pa.RecordBatch] = []
+        self.failure: Unavailable | None = None
+
+    async def append(self, records: pa.RecordBatch, origin: Origin | None = None) -> Position:
+        if self.failure:
+            raise self.failure
+        self.batches.append(records)
+        return Position("lane", 0, records.num_rows)
+
+    def origins(self) -> dict[str, Origin]:
+        return {}
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def intakes(kept: Kept) -> dict[str, Intake]:
+    checked = SplitOptions(validate=True)
+    return {
+        "app": Intake("app", kept, SplitOptions()),
+        "strict": Intake("strict", kept, checked, strict=True),
+        "kafka": Intake("kafka", kept, SplitOptions(), source="kafka"),
+    }
+
+
+@pytest.fixture
+def generic(intakes: dict[str, Intake]) -> Generic:
+    return Generic(intakes, lambda head: b"x-refuse" not in head.headers, 1000, 2000)
+
+
+def head(stream: str = "app", method: str = "POST", **headers: bytes) -> Head:
+    return Head(method, f"/ingest/{stream}", b"", {name.replace("_", "-").encode(): v for name, v in headers.items()})
+
+
+async def ask(generic: Generic, asked: Head, body: bytes = b"x") -> Reply:
+    route = generic.route()
+    return route.begin(asked) or await route.finish(asked, body)
+
+
+async def test_put_is_post(generic: Generic, kept: Kept) -> None:
+    """Agents that PUT are served like those that POST."""
+    assert (await ask(generic, head(method="PUT"), b"a\nb")).body == b'{"accepted":2,"rejected":0}'
+    assert len(kept.batches) == 1
+
+
+async def test_empty_body(generic: Generic, kept: Kept) -> None:
+    """A body without a record is a success of none, and nothing is stored."""
+    for body in (b"", b"\n \n", b"[]"):
+        assert (await ask(generic, head(), body)).body == b'{"accepted":0,"rejected":0}'
+    assert kept.batches == []
+
+
+async def test_rejected_are_stored(generic: Generic, kept: Kept) -> None:
+    """What is no record is stored with its reason beside the others, for the error output."""
+    assert (await ask(generic, head(), b'[{"a":1},{"b":')).body == b'{"accepted":1,"rejected":1}'
+    assert [bool(reason) for reason in kept.batches[0].column("refused").to_pylist()] == [False, True]
+
+
+async def test_strict(generic: Generic, kept: Kept) -> None:
+    """A strict stream takes all or nothing, and its refusal says why without the record."""
+    reply = await ask(generic, head("strict"), b'{"a":1}\n{"secret":}\n')
+    said = json.loads(reply.body)
+    assert (reply.status, said["accepted"], said["rejected"], kept.batches) == (400, 0, 1, [])
+    assert "secret" not in said["error"]
+    assert (await ask(generic, head("strict"), b'{"a":1}\n')).status == 200
+
+
+@pytest.mark.parametrize(
+    ("failure", "wait"), [(Full("full", 4.2), b"5"), (Full("full", 0), b"1"), (Unsure("the disk failed"), b"1")]
+)
+async def test_unavailable(generic: Generic, kept: Kept, failure: Unavailable, wait: bytes) -> None:
+    """A buffer that cannot take records is 503, with whole seconds to wait and never fewer than it wishes."""
+    kept.failure = failure
+    reply = await ask(generic, head())
+    assert (reply.status, dict(reply.headers)[b"retry-after"]) == (503, wait)
+
+
+async def test_other_source(generic: Generic) -> None:
+    """A stream that reads from elsewhere takes nothing over HTTP, and says where from."""
+    reply = await ask(generic, head("kafka"))
+    assert (reply.status, "kafka" in json.loads(reply.body)["error"]) == (400, True)
+
+
+async def test_refused_key(generic: Generic, kept: Kept) -> None:
+    """A request without leave is 401 with a challenge, before its body is looked at; probes need none."""
+    reply = await ask(generic, head(x_refuse=b"1"))
+    assert (reply.status, b"www-authenticate" in dict(reply.headers), kept.batches) == (401, True, [])
+    assert (await ask(generic, head(method="HEAD", x_refuse=b"1"))).status == 200
+
+
+async def test_inflated_size(generic: Generic, kept: Kept) -> None:
+    """The bound on decoded bytes holds for bodies that were never encoded, too."""
+    assert (await ask(generic, head(), b"x" * 2001)).status == 413
+    packed = gzip.compress(b"x" * 2001)
+    assert (await ask(generic, head(content_encoding=b"gzip"), packed)).status == 413
+    assert (await ask(generic, head(), b"x" * 2000)).status == 200
+
+
+async def test_stream_gone_meanwhile(generic: Generic, intakes: dict[str, Intake]) -> None:
+    """A stream taken out while a body arrives is a 404, and nothing is stored."""
+    route, asked = generic.route(), head()
+    assert route.begin(asked) is None
+    del intakes["app"]
+    assert (await route.finish(asked, b"x")).status == 404
