@@ -152,7 +152,7 @@ class Transform(Protocol):
 
     repeatable: bool
 
-    def __call__(self, rows: pa.RecordBatch) -> Outcome: ...
+    def __call__(self, rows: pa.RecordBatch, /) -> Outcome: ...
 
 
 class Destination(Protocol):

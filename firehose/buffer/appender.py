@@ -13,7 +13,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from firehose.buffer import layout, recovery
+from firehose.buffer import frame, layout, recovery
 from firehose.buffer.lane import Group, Lane
 from firehose.contracts import Disk, Full, Unsure
 from firehose.model import Origin, Position, Segment, SegmentKey
@@ -24,6 +24,8 @@ GROWTH_LIMIT = 16  # how many times its hint a segment may grow while delivery i
 GROWN_BYTES = 128 * 1024 * 1024  # and to which size at the most: AWS's largest hint
 FRAME_BYTES = 64 * 1024 * 1024  # a group larger than this waits for the next frame
 MEND_SECONDS = 1.0
+ABANDONED_LIMIT = 4  # lanes that wait to be mended; at it nothing more is tried on this disk
+FAILURES_IN_ROW = 4  # and after so many it is tried once in MEND_SECONDS only
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,13 @@ class State:
     files: dict[SegmentKey, Sealed] = field(default_factory=dict)  # until delivered everywhere
     waiting_bytes: int = 0  # their bytes
     origins: dict[str, Origin] = field(default_factory=dict)
+    turn: int = 0  # the last one given out, see `frame`
+
+    def remember(self, *origins: frame.Origins) -> None:
+        """The origins that were found at a start, the newest of each source partition."""
+        for partition, (turn, cursor) in frame.newest(*origins).items():
+            self.origins[partition] = Origin(partition, cursor)
+            self.turn = max(self.turn, turn)
 
     def sealed(self, segment: Segment, file_bytes: int) -> None:
         self.files[segment.key] = Sealed(file_bytes, segment.version)
@@ -116,9 +125,13 @@ class DiskAppender:
         self._group_ms = 0
         self._flushing: asyncio.Task[None] | None = None
         self._age: asyncio.TimerHandle | None = None
-        self._mending: asyncio.Task[None] | None = None
+        self._mending: set[asyncio.Task[None]] = set()
         self._seal_due = False
+        self._sealers: list[asyncio.Future[None]] = []
+        self._failures = 0  # in a row
+        self._failed_at = 0.0
         self._closed = False
+        self.sealing = 0  # seals under way, whose version is chosen: the catalogue must not change under them
 
     async def append(self, records: pa.RecordBatch, origin: Origin | None = None) -> Position:
         if self._closed:
@@ -178,14 +191,14 @@ class DiskAppender:
             self._state.removed(key)
 
     async def seal(self) -> None:
-        """Seals what has been appended so far; returns when it is."""
-        while self._group or self.open_since_ms is not None:
-            self._seal_due = True
-            self._kick()
-            assert self._flushing is not None
-            await asyncio.shield(self._flushing)
-            if self._abandoned:
-                return  # a failing disk: the abandoned lane is mended on its own time
+        """Seals what has been appended so far, returns when it is. What a failing disk made us abandon is mended on its
+        own time.
+        """
+        done = asyncio.get_running_loop().create_future()
+        self._sealers.append(done)
+        self._seal_due = True
+        self._kick()
+        await done
 
     async def close(self) -> None:
         """Refuses further appends and seals the rest."""
@@ -193,6 +206,7 @@ class DiskAppender:
         await self.seal()
         if self._age:
             self._age.cancel()
+        await asyncio.gather(*self._mending)
         for lane in self._lanes():
             lane.close()
 
@@ -211,6 +225,13 @@ class DiskAppender:
             raise Full("the disk is full up to service.reserve_mib", 5.0)
         if self._group_bytes > FRAME_BYTES:
             raise Full("more is waiting for the disk than one frame holds")
+        if self._failures and self._disk_is_given_time():
+            raise Full("the disk is failing; it is tried again in a moment")
+
+    def _disk_is_given_time(self) -> bool:
+        """Bounds what a disk that keeps failing leaves behind: lanes to be mended, empty folders."""
+        since = self._runtime.monotonic() - self._failed_at
+        return len(self._abandoned) >= ABANDONED_LIMIT or (self._failures >= FAILURES_IN_ROW and since < MEND_SECONDS)
 
     def _kick(self) -> None:
         if self._flushing is None or self._flushing.done():
@@ -219,10 +240,20 @@ class DiskAppender:
     async def _flush(self) -> None:
         while self._group or self._seal_due:
             waiting, self._group, self._group_bytes = self._group, [], 0
-            if waiting or (self._lane and self._lane.open):
-                await self._commit(_group(waiting, self._group_ms), waiting)
-            else:
-                self._seal_due = False
+            sealers, self._sealers = self._sealers, []
+            try:
+                if waiting or (self._lane and self._lane.open):
+                    await self._commit(_group(waiting, self._group_ms, self._next_turn(waiting)), waiting)
+                else:
+                    self._seal_due = False
+            finally:
+                for done in sealers:
+                    if not done.done():
+                        done.set_result(None)
+
+    def _next_turn(self, waiting: list[Waiting]) -> int:
+        self._state.turn += any(one.origin for one in waiting)
+        return self._state.turn
 
     async def _commit(self, group: Group, waiting: list[Waiting]) -> None:
         """Hands one group to the disk, and settles everyone who waits for it, whatever happens."""
@@ -231,13 +262,16 @@ class DiskAppender:
         if lane is None:
             lane = Lane(self._disk, self._data_dir, self.stream, self._runtime.lane_name())
         good_bytes = _file_bytes(lane)
+        self.sealing += seal
         try:
             written = await self._threads.run(partial(_write, lane, new, group, self._version() if seal else None))
         except Exception as error:  # a bug too must not leave anyone waiting
-            self._abandon(lane, good_bytes, error)
             _fail(waiting, error)
+            self._abandon(lane, good_bytes, error)
             return
-        self._lane = lane
+        finally:
+            self.sealing -= seal
+        self._lane, self._failures = lane, 0
         self._settle(waiting, lane.name, written.first)
         if written.error is not None:
             self._abandon(lane, written.file_bytes, written.error)
@@ -277,6 +311,7 @@ class DiskAppender:
     def _abandon(self, lane: Lane, good_bytes: int, error: Exception) -> None:
         """The disk failed under this lane: what follows goes to a new one, and this one is mended in time."""
         lane.abandon()
+        self._failures, self._failed_at = self._failures + 1, self._runtime.monotonic()
         self._lane = None
         self._set_age(sealed=True)
         if lane.open is not None:
@@ -289,19 +324,25 @@ class DiskAppender:
 
     def _mend_later(self, lane: Lane, good_bytes: int) -> None:
         def begin() -> None:
-            self._mending = asyncio.get_running_loop().create_task(self._mend(lane, good_bytes))
+            if self._closed:
+                return  # the next start mends it
+            task = asyncio.get_running_loop().create_task(self._mend(lane, good_bytes))
+            self._mending.add(task)
+            task.add_done_callback(self._mending.discard)
 
-        if not self._closed:
-            self._runtime.after(MEND_SECONDS, begin)
+        self._runtime.after(MEND_SECONDS, begin)
 
     async def _mend(self, lane: Lane, good_bytes: int) -> None:
         """Seals an abandoned lane behind its last good frame, again and again until the disk lets us."""
+        self.sealing += 1
         try:
             segment = await self._threads.run(partial(self._mended, lane, good_bytes, self._version()))
-        except OSError as error:
+        except Exception as error:  # a bug too must not leave it unmended for want of a second try
             self._failed(f"mending the buffer of '{self.stream}' failed: {error}")
             self._mend_later(lane, good_bytes)
             return
+        finally:
+            self.sealing -= 1
         self._abandoned.remove(lane)
         self._state.accepted += lane.next
         lane.close()
@@ -317,7 +358,7 @@ class DiskAppender:
         assert lane.open is not None
         folder = layout.lane_folder(self._data_dir, self.stream, lane.name)
         first = lane.open.first
-        if not recovery.mend(self._disk, folder, lane.name, first, version, {}, good_bytes):
+        if not recovery.mend(self._disk, folder, lane.name, first, version, recovery.Recovered(), good_bytes):
             return None
         return recovery.read_segment(self._disk, self._data_dir, (self.stream, lane.name, first))
 
@@ -346,10 +387,10 @@ def _file_bytes(lane: Lane) -> int:
     return lane.open.file_bytes if lane.open else 0
 
 
-def _group(waiting: list[Waiting], arrival_ms: int) -> Group:
+def _group(waiting: list[Waiting], arrival_ms: int, turn: int) -> Group:
     return Group(
         [one.records for one in waiting if one.records.num_rows],
-        {one.origin.partition: one.origin.cursor for one in waiting if one.origin},
+        {one.origin.partition: (turn, one.origin.cursor) for one in waiting if one.origin},
         arrival_ms,
         sum(one.records.num_rows for one in waiting),
         sum(one.size_bytes for one in waiting),

@@ -5,6 +5,7 @@ Kept so narrow that a recorded, failing or simulated disk can stand in its place
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -128,6 +129,8 @@ class LocalWriter:
         return total
 
     def sync(self) -> None:
+        if self._descriptor < 0:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         _sync_data(self._descriptor)
 
     def close(self) -> None:

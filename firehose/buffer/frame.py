@@ -7,8 +7,8 @@ A segment file is a run of frames, and once it is sealed a trailer. All integers
             10   2  columns: bit 0 arrival_ms, 1 meta, 2 refused (`record` is always there)
             12   4  count of records
             16   8  first: sequence number of the first record in its lane
-            24   8  arrival of the oldest record, milliseconds since the epoch
-            32   4  origins: size in bytes of a JSON object {source partition: cursor}; 0: none
+            24   8  arrival of the first record, milliseconds since the epoch
+            32   4  origins: size in bytes of a JSON object {source partition: [turn, cursor]}; 0: none
             36   4  pad: bytes of zeros at the end, so that the frame's size is a multiple of 8
             40   8  arrow: size in bytes of an Arrow IPC record batch message without schema; 0 where count is 0
             48   4  CRC-32 of origins and arrow
@@ -21,21 +21,26 @@ A segment file is a run of frames, and once it is sealed a trailer. All integers
             16   8  first: sequence number of the segment's first record
             24   8  count: of records, lost ones included
             32   8  size in bytes of the records
-            40   8  arrival of the oldest record, milliseconds since the epoch
+            40   8  arrival of the first record, milliseconds since the epoch
             48   8  offset of the origins-only frame that sums up the segment's origins; 0: it has none
             56   4  0
             60   4  CRC-32 of bytes 0 to 59
 
 Every CRC starts from the CRC of the lane's name: bytes of another lane, left in a block or sent as a record, are
-never taken for a frame of this one.
+never taken for a frame of this one. Magic, format version and the CRC of the first 56 bytes (of a trailer: its 64)
+stay where they are in every later format, so that this one can refuse it by name and not take it for damage.
+
+A stream gives out turns, one to each frame with origins, that only ever grow: segments are delivered in any order and
+lanes are found in any, but of two origins of a source partition the one with the higher turn is the newer.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from isal.isal_zlib import crc32
@@ -46,6 +51,7 @@ FORMAT = 1
 WINDOW = 1 << 20  # bytes looked through at once for the next frame
 FRAME_MAGIC = b"FHFRAME\n"
 TRAILER_MAGIC = b"FHSEAL.\n"
+Origins = dict[str, tuple[int, str]]  # turn and cursor, by source partition
 FRAME = struct.Struct("<8sHHIQqIIQII")
 TRAILER = struct.Struct("<8sHHIQQQqQII")
 OPTIONAL = ("arrival_ms", "meta", "refused")
@@ -109,7 +115,7 @@ def columns_of(batch: pa.RecordBatch) -> int:
 
 
 def encode_frame(
-    batch: pa.RecordBatch, first: int, arrival_ms: int, origins: Mapping[str, str], crc_seed: int
+    batch: pa.RecordBatch, first: int, arrival_ms: int, origins: Mapping[str, tuple[int, str]], crc_seed: int
 ) -> list[bytes | pa.Buffer]:
     """The frame's bytes, in pieces to be written one after the other. Column order follows `INTAKE_SCHEMA`."""
     said = json.dumps(origins, separators=(",", ":")).encode() if origins else b""
@@ -173,11 +179,20 @@ def read_frame(buffer: pa.Buffer, offset: int, crc_seed: int) -> Frame | None:
     return Frame(offset, size, columns, count, first, arrival_ms, origins, arrow)
 
 
-def read_origins(buffer: pa.Buffer, frame: Frame) -> dict[str, str]:
+def read_origins(buffer: pa.Buffer, frame: Frame) -> Origins:
     if not frame.origins_size:
         return {}
     start = frame.offset + FRAME.size
-    found: dict[str, str] = json.loads(bytes(memoryview(buffer)[start : start + frame.origins_size]))
+    return newest(json.loads(bytes(memoryview(buffer)[start : start + frame.origins_size])))
+
+
+def newest(*many: Mapping[str, Sequence[Any]]) -> Origins:
+    """All of them together, of each source partition the one with the highest turn."""
+    found: Origins = {}
+    for origins in many:
+        for partition, (turn, cursor) in origins.items():
+            if partition not in found or turn > found[partition][0]:
+                found[partition] = (turn, cursor)
     return found
 
 

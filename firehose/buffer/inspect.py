@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from firehose.buffer import frame, layout, outcome, recovery
 from firehose.buffer.ledger import Book, Ledger, read_book
-from firehose.catalogue import Catalogue
+from firehose.catalogue import Catalogue, Damaged
 from firehose.contracts import Disk
 from firehose.model import SegmentKey
 
@@ -220,6 +220,6 @@ def _checked_catalogue(disk: Disk, data_dir: str) -> Checked:
     path = f"{data_dir}/catalog"
     try:
         Catalogue(disk, data_dir)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        return Checked(path, damage=((getattr(error, "pos", 0), f"cannot be read: {error}"),))
+    except Damaged as error:
+        return Checked(path, damage=((getattr(error.__cause__, "pos", 0), f"cannot be read: {error.__cause__}"),))
     return Checked(path)

@@ -23,7 +23,7 @@ class Group:
     """What one frame is made of: the records of one or more appends, and their newest origins."""
 
     records: Sequence[pa.RecordBatch]
-    origins: Mapping[str, str]
+    origins: Mapping[str, tuple[int, str]]
     arrival_ms: int
     count: int
     size_bytes: int
@@ -50,15 +50,18 @@ class Lane:
         self.next = 0
         self.open: OpenSegment | None = None
         self._disk = disk
+        self._above = (data_dir, layout.buffer_folder(data_dir))
         self._folder = layout.lane_folder(data_dir, stream, name)
         self._seed = frame.seed(name)
-        self._origins: dict[str, str] = {}  # of the open segment, newest of each source partition
+        self._origins: frame.Origins = {}  # of the open segment, newest of each source partition
         self._head: int | None = None
         self._lock: Lock | None = None
 
     def create(self) -> None:
         """Makes the lane's folder, durable, and locks it."""
         self._disk.make_folder(self._folder)
+        for folder in self._above:  # what lies on the way may have been made by someone who died before the sync
+            self._disk.sync_folder(folder)
         self._lock = self._disk.lock(self._folder)
         assert self._lock is not None, "a name drawn for this writer alone is never locked by another"
 
@@ -67,9 +70,11 @@ class Lane:
         first = self.next
         if self.open is None:
             writer = self._disk.create(layout.numbered(self._folder, first, layout.OPEN))
-            self._disk.sync_folder(self._folder)
             self.open = OpenSegment(writer, first, group.arrival_ms)
+            self._disk.sync_folder(self._folder)
         segment = self.open
+        if not segment.count:  # origins alone do not open a segment
+            segment.opened_ms = group.arrival_ms
         chunks = frame.encode_frame(joined(group.records), first, group.arrival_ms, group.origins, self._seed)
         written = segment.writer.write(*chunks)
         segment.writer.sync()
@@ -108,7 +113,10 @@ class Lane:
     def abandon(self) -> None:
         """Writes nothing more. The lock is kept until `close`, so that nobody else recovers the lane meanwhile."""
         if self.open is not None:
-            self.open.writer.close()
+            try:
+                self.open.writer.close()
+            except OSError:
+                pass  # what was acknowledged is synced, and nothing else of it is believed
 
     def close(self) -> None:
         self.abandon()

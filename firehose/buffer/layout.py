@@ -52,8 +52,9 @@ def numbers(names: list[str], suffix: str) -> list[int]:
 
 
 def streams(disk: Disk, data_dir: str) -> list[str]:
-    return disk.list(buffer_folder(data_dir))
+    return [name for name in disk.list(buffer_folder(data_dir)) if not name.startswith(".")]
 
 
 def lanes(disk: Disk, data_dir: str, stream: str) -> list[str]:
-    return [name for name in disk.list(stream_folder(data_dir, stream)) if not name.startswith(LANES)]
+    """Lanes never have a dot in their names: `lanes`, `lanes.new` and whatever a system leaves there are none."""
+    return [name for name in disk.list(stream_folder(data_dir, stream)) if name != LANES and "." not in name]

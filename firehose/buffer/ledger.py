@@ -3,7 +3,7 @@
 One file, `<data_dir>/ledger`, of text lines, each `<CRC-32 of the rest, 8 hex digits> <JSON>\\n`. The first says
 `{"ledger": 1}`. The others, by their key `t` (`s` is [stream, lane, first], `d` a destination's name):
 
-    delivered  s, d, n: totals, o: origins of the segment
+    delivered  s, d, n: totals, o: origins of the segment, see `frame`
     held       s, d, why                     set aside until a person releases it
     released   s, d
     memo       s, d, note                    what a destination asked us to remember about it
@@ -22,12 +22,13 @@ from __future__ import annotations
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from isal.isal_zlib import crc32
 
+from firehose.buffer.frame import Origins, newest
 from firehose.contracts import Disk, Writer
 from firehose.model import NewerFormat, SegmentKey, Totals
 
@@ -47,7 +48,7 @@ class Book:
     trying: set[Place] = field(default_factory=set)
     deaths: dict[Place, int] = field(default_factory=dict)
     totals: defaultdict[StreamPlace, Totals] = field(default_factory=lambda: defaultdict(Totals))
-    origins: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    origins: defaultdict[str, Origins] = field(default_factory=lambda: defaultdict(dict))
 
     def apply(self, entry: dict[str, Any]) -> None:
         """Adds one entry. Delivering what is delivered changes nothing."""
@@ -55,7 +56,7 @@ class Book:
         if kind == "totals":
             self.totals[entry["stream"], entry["d"]] += Totals.from_json(entry["n"])
         elif kind == "origins":
-            self.origins[entry["stream"]].update(entry["o"])
+            self._add_origins(entry["stream"], entry["o"])
         else:
             stream, lane, first = entry["s"]
             self._apply_place(kind, ((stream, lane, int(first)), entry["d"]), entry)
@@ -66,7 +67,7 @@ class Book:
             totals = Totals.from_json(entry["n"])
             self.delivered[key][destination] = totals
             self.totals[key[0], destination] += totals
-            self.origins[key[0]].update(entry.get("o", {}))
+            self._add_origins(key[0], entry.get("o", {}))
             self._end(place)
         elif kind == "held":
             self.held[place] = entry["why"]
@@ -82,6 +83,10 @@ class Book:
             self.trying.discard(place)
         elif kind == "deaths":
             self.deaths[place] = entry["n"]
+
+    def _add_origins(self, stream: str, origins: dict[str, Any]) -> None:
+        if origins:
+            self.origins[stream] = newest(self.origins[stream], origins)
 
     def _end(self, place: Place) -> None:
         self.held.pop(place, None)
@@ -126,16 +131,20 @@ class Ledger:
     """The log and the book. Blocking and thread-safe; commits that meet at the disk share one sync."""
 
     def __init__(
-        self, disk: Disk, path: str, report: Callable[[str], None], gone: Callable[[SegmentKey], bool]
+        self,
+        disk: Disk,
+        path: str,
+        report: Callable[[str], None],
+        gone: Callable[[Iterable[SegmentKey]], set[SegmentKey]],
     ) -> None:
-        """Reads what is there. `gone` answers whether a segment's file is gone, durably: then a fold forgets it."""
+        """Reads what is there. `gone` answers which segments' files are gone, durably: a fold forgets those."""
         self._disk = disk
         self._path = path
         self._gone = gone
         self._write_lock = threading.Lock()
         self._sync_lock = threading.Lock()
         self._writer: Writer | None = None
-        self._size = self._written = self._synced = 0
+        self._size = self._folded = self._written = self._synced = 0
         self.book, bad = read_book(disk, path)
         for problem in bad:
             report(problem)
@@ -147,7 +156,7 @@ class Ledger:
         with self._write_lock:
             for entry in entries:
                 self.book.apply(entry)
-            if self._writer is None or self._size > FOLD_BYTES:
+            if self._writer is None or self._size > FOLD_BYTES + 2 * self._folded:
                 self._fold()
             else:
                 self._write(b"".join(_line(entry) for entry in entries))
@@ -180,26 +189,34 @@ class Ledger:
             upto = self._written
             try:
                 writer.sync()
-            except OSError:
-                with self._write_lock:
-                    self._close()
-                raise
-            self._synced = upto
+                self._synced = upto
+                return
+            except OSError as error:
+                failure = error
+        with self._write_lock:  # never while the other lock is held: `_close` takes them in this order
+            if self._synced >= ticket:
+                return  # a fold closed this writer, and took the entries along
+            if self._writer is writer:
+                self._close()
+        raise failure
 
     def _fold(self) -> None:
         self._close()
-        for key in [key for key in self.book.delivered if self._gone(key)]:
+        for key in self._gone(self.book.delivered):
             self.book.forget(key)
         lines = [_line({"ledger": FORMAT}), *(_line(entry) for entry in self.book.folded())]
         content = b"".join(lines)
         self._disk.replace(self._path, content)
         self._writer = self._disk.reopen(self._path, len(content))
-        self._size, self._synced = len(content), self._written + 1
+        self._size = self._folded = len(content)
+        self._synced = self._written + 1
 
     def _close(self) -> None:
+        """Under the sync lock, so that nobody syncs a descriptor that means another file by then."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.close()
+            with self._sync_lock:
+                writer.close()
 
 
 def _line(entry: dict[str, Any]) -> bytes:
@@ -227,7 +244,7 @@ def read_book(disk: Disk, path: str) -> tuple[Book, list[str]]:
 
 def _entry(line: bytes) -> dict[str, Any] | None:
     try:
-        if int(line[:8], 16) != crc32(line[9:]):
+        if line[8:9] != b" " or int(line[:8], 16) != crc32(line[9:]):
             return None
         entry: dict[str, Any] = json.loads(line[9:])
     except ValueError:

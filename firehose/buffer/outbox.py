@@ -28,7 +28,6 @@ class Shelved:
 
     segment: Segment
     owed: set[str]
-    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,8 @@ class Shelf:
         self._removed = removed
         self._shelved: dict[SegmentKey, Shelved] = {}
         self._outboxes: dict[tuple[str, str], DiskOutbox] = {}
+        # The book's own totals run ahead of `_shelved`, since threads write it: a record would be counted twice.
+        self._totals = defaultdict(Totals, self.ledger.book.totals)
 
     def start(self, died: bool) -> None:
         """Takes in everything on disk. `died`: the process before us ended without leave, so that what it was trying
@@ -87,6 +88,11 @@ class Shelf:
             for segment in recovery.segments(self._disk, self._data_dir, stream):
                 if segment.key not in self._shelved or not self._shelved[segment.key].owed:
                     self.add(segment)
+
+    def reconsider(self) -> None:
+        """The catalogue has changed: segments that nobody wanted may be wanted now."""
+        for shelved in [shelved for shelved in self._shelved.values() if not shelved.owed]:
+            self.add(shelved.segment)
 
     def announce(self, key: SegmentKey) -> None:
         """A segment has been sealed just now."""
@@ -118,7 +124,7 @@ class Shelf:
 
     def release(self, key: SegmentKey) -> list[str]:
         """Offers a held segment again; the destinations that it was held for."""
-        names = [name for held, name in self.ledger.book.held if held == key]
+        names = [name for held, name in tuple(self.ledger.book.held) if held == key]
         self.ledger.append(*({"t": "released", "s": key, "d": name} for name in names))
         shelved = self._shelved.get(key)
         for name in names:
@@ -132,7 +138,8 @@ class Shelf:
         for shelved in self._shelved.values():
             for name in shelved.owed:
                 owed[shelved.segment.stream, name].append(shelved.segment)
-        return {place: _standing(book, place, owed[place]) for place in sorted({*owed, *book.totals})}
+        places = sorted({*owed, *self._totals})
+        return {place: _standing(book, place, self._totals[place], owed[place]) for place in places}
 
     def deaths(self, segment: Segment, destination: str) -> int:
         """How often the delivery process died while it was trying this."""
@@ -150,19 +157,16 @@ class Shelf:
             outbox.close()
         self.ledger.close()
 
-    def delivered(self, segment: Segment, destination: str) -> None:
+    def delivered(self, segment: Segment, destination: str, totals: Totals) -> None:
         """The ledger has it: the file goes when it was the last one owed."""
         shelved = self._shelved.get(segment.key)
-        if shelved is None:
+        if shelved is None or destination not in shelved.owed:
             return
-        shelved.owed.discard(destination)
+        shelved.owed.remove(destination)
+        self._totals[segment.stream, destination] += totals
         if not shelved.owed:
             del self._shelved[segment.key]
             self._remove(shelved)
-
-    def mark_damaged(self, segment: Segment) -> None:
-        if segment.key in self._shelved:
-            self._shelved[segment.key].damaged = True
 
     def _remove(self, shelved: Shelved) -> None:
         """Removes the files of a segment that is delivered everywhere; a damaged one is kept under another name."""
@@ -170,7 +174,7 @@ class Shelf:
         path = layout.file_of(self._data_dir, key)
         out = layout.file_of(self._data_dir, key, layout.OUT)
         try:
-            if shelved.damaged:
+            if any(totals.damaged for totals in self.ledger.book.delivered.get(key, {}).values()):
                 self._disk.rename(path, layout.file_of(self._data_dir, key, layout.DAMAGED))
             else:
                 self._disk.remove(path)
@@ -182,20 +186,19 @@ class Shelf:
             return  # it stays on disk, and the next start removes it: the ledger says that it is delivered
         self._removed(key)
 
-    def _gone(self, key: SegmentKey) -> bool:
-        """True where the segment's file is gone and will not come back after a power cut."""
-        if self._disk.exists(layout.file_of(self._data_dir, key)):
-            return False
-        folder = layout.lane_folder(self._data_dir, key[0], key[1])
-        if self._disk.exists(folder):
-            self._disk.sync_folder(folder)
-        return True
+    def _gone(self, keys: Iterable[SegmentKey]) -> set[SegmentKey]:
+        """Those whose file is gone and will not come back after a power cut. Each folder is synced once for all."""
+        gone = {key for key in keys if not self._disk.exists(layout.file_of(self._data_dir, key))}
+        for folder in sorted({layout.lane_folder(self._data_dir, stream, lane) for stream, lane, _ in gone}):
+            if self._disk.exists(folder):
+                self._disk.sync_folder(folder)
+        return gone
 
 
-def _standing(book: Book, place: tuple[str, str], owed: list[Segment]) -> Standing:
+def _standing(book: Book, place: tuple[str, str], totals: Totals, owed: list[Segment]) -> Standing:
     oldest = min((segment.opened_at for segment in owed), default=None)
     return Standing(
-        book.totals.get(place, Totals()),
+        totals,
         sum(segment.count for segment in owed),
         sum(segment.count for segment in owed if (segment.key, place[1]) in book.held),
         int(oldest.timestamp() * 1000) if oldest else None,
@@ -252,11 +255,9 @@ class DiskOutbox:
 
     async def commit(self, segment: Segment, totals: Totals) -> None:
         assert totals.records == segment.count, f"{totals} do not account for the {segment.count} records of {segment}"
-        if totals.damaged:
-            self._shelf.mark_damaged(segment)
         origins = await self._blocking(partial(self._origins, segment))
         await self._log({"t": "delivered", "n": totals.to_json(), "o": origins}, segment)
-        self._shelf.delivered(segment, self.destination)
+        self._shelf.delivered(segment, self.destination, totals)
 
     async def hold(self, segment: Segment, reason: str) -> None:
         await self._log({"t": "held", "why": reason}, segment)
@@ -271,7 +272,7 @@ class DiskOutbox:
     def memo(self, segment: Segment) -> Memo:
         return LedgerMemo(self._shelf.ledger, segment.key, self.destination)
 
-    def _origins(self, segment: Segment) -> dict[str, str]:
+    def _origins(self, segment: Segment) -> frame.Origins:
         try:
             view = self._disk.view(layout.file_of(self._data_dir, segment))
         except FileNotFoundError:

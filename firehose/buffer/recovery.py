@@ -5,7 +5,10 @@ abandon. It refuses nothing but a newer format: what is damaged is delivered as 
 
 The lanes of a stream that are dead and empty are folded: their counts and origins move into one small file,
 `<stream>/lanes`, a JSON object {"format": 1, "records": n, "origins": {...}, "folded": [lane, ...]}; the folders of
-the `folded` ones are removed after it is durable, and do not count again if a crash left them.
+the `folded` ones are removed after it is durable, and do not count again if a crash left them. A file that cannot be
+understood is kept aside as `lanes.damaged` and reported: then the counts of what was folded are lost.
+
+The delivery half of a service that died may still be at work here: files may go away between two looks.
 """
 
 from __future__ import annotations
@@ -43,9 +46,12 @@ class Recovered:
 
     accepted: int = 0  # records ever taken, by the lanes' own numbers
     segments: dict[Segment, int] = field(default_factory=dict)  # and the bytes of their files
-    origins: dict[str, str] = field(default_factory=dict)
+    origins: frame.Origins = field(default_factory=dict)
     damage: list[Damage] = field(default_factory=list)
     locked: list[str] = field(default_factory=list)  # lanes that another process writes
+
+    def add_origins(self, origins: frame.Origins) -> None:
+        self.origins = frame.newest(self.origins, origins)
 
 
 @dataclass(slots=True)
@@ -57,14 +63,14 @@ class Scanned:
     size_bytes: int = 0
     opened_ms: int = 0
     frames: int = 0
-    origins: dict[str, str] = field(default_factory=dict)
+    origins: frame.Origins = field(default_factory=dict)
     damage: list[Damage] = field(default_factory=list)
 
 
 def recover(disk: Disk, data_dir: str, stream: str, version: int) -> Recovered:
     """Mends and counts all lanes of a stream. `version` is the definition's, for what must be sealed now."""
     found = Recovered()
-    folded = _read_folded(disk, data_dir, stream)
+    folded = _read_folded(disk, data_dir, stream, found)
     found.accepted, found.origins = folded.records, dict(folded.origins)
     names = [name for name in layout.lanes(disk, data_dir, stream) if name not in folded.names]
     empty = [name for name in names if _recover_lane(disk, data_dir, stream, name, version, found)]
@@ -81,12 +87,16 @@ def _recover_lane(disk: Disk, data_dir: str, stream: str, lane: str, version: in
         return False
     try:
         for first in layout.numbers(disk.list(folder), layout.OPEN):
-            mend(disk, folder, lane, first, version, found.origins)
+            mend(disk, folder, lane, first, version, found)
+        disk.sync_folder(folder)  # a kill may have come between a rename and its sync
         names = [name for name in disk.list(folder) if not name.endswith(layout.OPEN)]
         ends = layout.numbers(names, layout.HEAD)
         for first in layout.numbers(names, layout.SEALED):
-            segment = _sealed(disk, folder, stream, lane, first, version, found)
-            found.segments[segment] = disk.size(layout.numbered(folder, first, layout.SEALED))
+            try:
+                segment = _sealed(disk, folder, stream, lane, first, version, found)
+                found.segments[segment] = disk.size(layout.numbered(folder, first, layout.SEALED))
+            except FileNotFoundError:
+                continue  # delivered meanwhile, and counted by the head
             ends.append(segment.end)
         found.accepted += max(ends, default=0)
         return not any(name.endswith((layout.SEALED, layout.DAMAGED)) for name in names)
@@ -95,11 +105,12 @@ def _recover_lane(disk: Disk, data_dir: str, stream: str, lane: str, version: in
 
 
 def mend(
-    disk: Disk, folder: str, lane: str, first: int, version: int, origins: dict[str, str], limit: int | None = None
+    disk: Disk, folder: str, lane: str, first: int, version: int, found: Recovered, limit: int | None = None
 ) -> bool:
     """Seals an orphaned open file: cuts its torn tail (or all behind `limit` bytes), ends it, renames it.
 
-    Its origins are added to `origins`. False where it holds no record: it stays for the fold, which keeps them.
+    Its origins and damage are added to `found`. False where it holds no record: it stays for the fold, which keeps
+    its origins.
     """
     path = layout.numbered(folder, first, layout.OPEN)
     crc_seed = frame.seed(lane)
@@ -114,13 +125,27 @@ def mend(
         seen = scanned(view.buffer.slice(0, size), crc_seed, first, path)
     finally:
         view.close()
-    origins.update(seen.origins)
+    found.add_origins(seen.origins)
+    found.damage += seen.damage
+    if trailer is None and seen.end == first:
+        if limit is not None:
+            _settled(disk, path, limit)
+        return False
     if trailer is None:
-        if seen.end == first:
-            return False
         end_file(disk, path, crc_seed, first, version, seen, seen.good_bytes)
+    else:
+        _settled(disk, path, size)
     seal_file(disk, folder, first, trailer.first + trailer.count if trailer else seen.end, max(heads, default=None))
     return True
+
+
+def _settled(disk: Disk, path: str, size: int) -> None:
+    """Makes the first `size` bytes of the file durable, which until now a crash might have undone; cuts the rest."""
+    writer = disk.reopen(path, size)
+    try:
+        writer.sync()
+    finally:
+        writer.close()
 
 
 def end_file(disk: Disk, path: str, crc_seed: int, first: int, version: int, seen: Scanned, size: int) -> None:
@@ -154,10 +179,11 @@ def scanned(buffer: pa.Buffer, crc_seed: int, first: int, path: str) -> Scanned:
                 seen.damage.pop()
             seen.damage.append(Damage(path, gap.offset if gap else item.offset, gap.size if gap else 0, lost))
         gap = None
-        seen.opened_ms = min(seen.opened_ms or item.arrival_ms, item.arrival_ms)
+        if seen.end == first:  # as the writer does: origins alone do not open a segment
+            seen.opened_ms = item.arrival_ms
         seen.end, seen.good_bytes = item.end, item.offset + item.size
         seen.size_bytes += record_bytes(frame.read_records(buffer, item).column("record"))
-        seen.origins.update(frame.read_origins(buffer, item))
+        seen.origins = frame.newest(seen.origins, frame.read_origins(buffer, item))
         seen.frames += 1
     return seen
 
@@ -179,45 +205,65 @@ def _sealed(disk: Disk, folder: str, stream: str, lane: str, first: int, version
     try:
         trailer = frame.read_trailer(view.buffer, crc_seed)
         if trailer is not None:
-            found.origins.update(summary(view.buffer, crc_seed))
+            found.add_origins(summary(view.buffer, crc_seed))
             return segment_of(stream, lane, trailer)
         seen, size = scanned(view.buffer, crc_seed, first, path), len(view.buffer)
+        lost = _lost(disk, folder, first, seen, view.buffer.slice(seen.good_bytes))
     finally:
         view.close()
-    known = [n for s in (layout.SEALED, layout.HEAD) for n in layout.numbers(disk.list(folder), s) if n > first]
-    lost = max(min(known, default=seen.end) - seen.end, 0 if seen.frames else 1)
     found.damage += [*seen.damage, Damage(path, seen.good_bytes, size - seen.good_bytes, lost)]
-    found.origins.update(seen.origins)
+    found.add_origins(seen.origins)
     seen.end += lost
     end_file(disk, path, crc_seed, first, version, seen, size)
     trailer = frame.Trailer(version, first, seen.end - first, seen.size_bytes, seen.opened_ms)
     return segment_of(stream, lane, trailer)
 
 
-def summary(buffer: pa.Buffer, crc_seed: int) -> dict[str, str]:
+def _lost(disk: Disk, folder: str, first: int, seen: Scanned, rest: pa.Buffer) -> int:
+    """How many records were lost behind the last valid frame of a sealed file whose trailer is damaged.
+
+    None where the trailer alone is damaged; else at most all up to the next number that the lane still knows.
+    """
+    alone = len(rest) == frame.TRAILER.size and bytes(rest[: len(frame.FRAME_MAGIC)]) != frame.FRAME_MAGIC
+    if seen.end > first and alone:
+        return 0
+    names = disk.list(folder)
+    suffixes = (layout.SEALED, layout.DAMAGED, layout.OUT, layout.HEAD)
+    known = [number for suffix in suffixes for number in layout.numbers(names, suffix) if number > first]
+    return max(min(known, default=seen.end) - seen.end, 0 if seen.end > first else 1)
+
+
+def summary(buffer: pa.Buffer, crc_seed: int) -> frame.Origins:
     """The newest origin of each source partition in a sealed segment."""
     trailer = frame.read_trailer(buffer, crc_seed)
     if trailer is None or not trailer.summary_at:
         return {}
     said = frame.read_frame(buffer, trailer.summary_at, crc_seed)
-    return frame.read_origins(buffer, said) if said else {}
+    return frame.read_origins(buffer, said) if said else scanned(buffer, crc_seed, trailer.first, "").origins
 
 
 @dataclass(frozen=True, slots=True)
 class _Folded:
-    records: int
-    origins: dict[str, str]
-    names: frozenset[str]
+    records: int = 0
+    origins: frame.Origins = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
 
 
-def _read_folded(disk: Disk, data_dir: str, stream: str) -> _Folded:
+def _read_folded(disk: Disk, data_dir: str, stream: str, found: Recovered) -> _Folded:
     path = f"{layout.stream_folder(data_dir, stream)}/{layout.LANES}"
     if not disk.exists(path):
-        return _Folded(0, {}, frozenset())
-    said = json.loads(disk.read(path))
-    if said["format"] > FORMAT:
-        raise NewerFormat(path, said["format"], FORMAT)
-    return _Folded(said["records"], said["origins"], frozenset(said["folded"]))
+        return _Folded()
+    content = disk.read(path)
+    try:
+        said = json.loads(content)
+        if said["format"] > FORMAT:
+            raise NewerFormat(path, said["format"], FORMAT)
+        return _Folded(said["records"], frame.newest(said["origins"]), frozenset(said["folded"]))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        disk.rename(path, f"{path}.damaged")
+        disk.sync_folder(layout.stream_folder(data_dir, stream))
+        found.damage.append(Damage(path, 0, len(content), 0))
+        return _Folded()
 
 
 def _fold(disk: Disk, data_dir: str, stream: str, old: _Folded, empty: list[str], found: Recovered) -> None:

@@ -1,0 +1,236 @@
+"""Sealed segments on their way out: owed to each destination, removed when all have them, whatever ends the process."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Awaitable, Callable
+
+import pytest
+from disk_buffer import LEDGER, ROOT, STREAM, DiskBuffer, batch, delivered, drained, offered, read, totals
+from faulty_disk import Fault
+from virtual_time import run
+
+from firehose.buffer import layout
+from firehose.contracts import Retry
+from firehose.model import Segment, Totals
+
+BOTH = ("far", "near")
+
+
+def in_buffer(scenario: Callable[[DiskBuffer], Awaitable[None]], destinations: tuple[str, ...] = BOTH) -> None:
+    async def whole() -> None:
+        buffer = DiskBuffer(destinations=destinations)
+        await buffer.start()
+        await scenario(buffer)
+
+    run(whole())
+
+
+async def sealed(buffer: DiskBuffer, *records: bytes) -> Segment:
+    await buffer.appender.append(batch(*records))
+    await buffer.appender.seal()
+    return buffer.sealed[-1]
+
+
+async def died(buffer: DiskBuffer, leave: bool) -> None:
+    """The delivery half ends, with leave or without, and the next one starts."""
+    await buffer._end_tasks()
+    buffer.shelf.close()
+    buffer.start_delivery(died=not leave)
+
+
+def test_file_goes_when_all_have_it() -> None:
+    """Each destination is owed for itself; the file goes with the last, and the ingest half is told."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        segment = await sealed(buffer, b"a")
+        path = layout.file_of(ROOT, segment)
+        await buffer.outbox("far").commit(segment, totals(segment))
+        assert buffer.disk.exists(path)
+        assert buffer.gone == []
+        standings = buffer.shelf.standings()
+        assert (standings[STREAM, "far"].pending, standings[STREAM, "near"].pending) == (0, 1)
+        await buffer.outbox("near").commit(segment, totals(segment))
+        assert not buffer.disk.exists(path)
+        assert buffer.gone == [segment.key]
+        assert buffer.appender.buffered_bytes == 0
+
+    in_buffer(scenario)
+
+
+@pytest.mark.parametrize("power", [True, False])
+def test_crash_between_ledger_and_unlink(power: bool) -> None:
+    """A file that the ledger calls delivered everywhere is only removed, never offered."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        segment = await sealed(buffer, b"a")
+        buffer.disk.faults.append(Fault("remove", ending=layout.SEALED))
+        await buffer.outbox().commit(segment, totals(segment))
+        assert buffer.paths(layout.SEALED)
+        await buffer.crash(power)
+        assert await offered(buffer.outbox()) == []
+        assert not buffer.paths(layout.SEALED)
+        assert buffer.shelf.standings()[STREAM, "far"].totals.delivered == 1
+
+    in_buffer(scenario, ("far",))
+
+
+def test_damaged_file_is_kept() -> None:
+    """A file whose losses were counted is kept for inspection, also where a crash came before it was renamed."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        for fault in (False, True):
+            segment = await sealed(buffer, b"a", b"b")
+            if fault:
+                buffer.disk.faults.append(Fault("rename", ending=layout.DAMAGED))
+            await buffer.outbox().commit(segment, Totals(delivered=1, damaged=1))
+            await buffer.crash(power=False)
+            assert buffer.disk.exists(layout.file_of(ROOT, segment, layout.DAMAGED))
+            assert not buffer.paths(layout.SEALED)
+
+    in_buffer(scenario, ("far",))
+
+
+def test_held_and_released() -> None:
+    """A held segment counts as pending and held, and is offered again when a person releases it, once."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        segment = await sealed(buffer, b"a", b"b")
+        assert await offered(buffer.outbox()) == [segment]
+        await buffer.outbox().hold(segment, "refused")
+        await buffer.crash()
+        assert await offered(buffer.outbox()) == []
+        standing = buffer.shelf.standings()[STREAM, "far"]
+        assert (standing.pending, standing.held) == (2, 2)
+        assert buffer.shelf.release(segment.key) == ["far"]
+        assert buffer.shelf.release(segment.key) == []
+        assert await offered(buffer.outbox()) == [segment]
+        await buffer.crash()
+        assert await offered(buffer.outbox()) == [segment]
+
+    in_buffer(scenario)
+
+
+def test_deaths_count_only_without_leave() -> None:
+    """Attempts are under suspicion when the process died in them, and not when it was told to end."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        segment = await sealed(buffer, b"a")
+        for leave, deaths in ((False, 1), (True, 1), (False, 2), (False, 3)):
+            await buffer.outbox().open(segment)
+            await died(buffer, leave)
+            assert (buffer.outbox().deaths(segment), buffer.outbox("near").deaths(segment)) == (deaths, 0)
+        await died(buffer, leave=False)
+        assert buffer.outbox().deaths(segment) == 3
+        await buffer.outbox().hold(segment, "it kills")
+        buffer.shelf.release(segment.key)
+        assert buffer.outbox().deaths(segment) == 0
+
+    in_buffer(scenario)
+
+
+def test_rescan_finds_what_was_not_announced() -> None:
+    """Segments whose announcement was lost are offered after a rescan, those known already not again."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        first = await sealed(buffer, b"a")
+        buffer.shelf.announce = lambda key: None  # type: ignore[method-assign]
+        second = await sealed(buffer, b"b")
+        assert await offered(buffer.outbox()) == [first]
+        for _ in range(2):
+            buffer.shelf.rescan()
+        assert await offered(buffer.outbox()) == [second]
+
+    in_buffer(scenario)
+
+
+def test_announced_twice_is_offered_once() -> None:
+    """An announcement that comes twice, or of a file that is gone, offers nothing new."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        segment = await sealed(buffer, b"a")
+        buffer.shelf.announce(segment.key)
+        assert await drained(buffer.outbox()) == [b"a"]
+        buffer.shelf.announce(segment.key)
+        buffer.shelf.rescan()
+        assert await offered(buffer.outbox()) == []
+
+    in_buffer(scenario, ("far",))
+
+
+def test_unknown_stream_waits() -> None:
+    """A stream that the catalogue does not know is kept and not offered until it does."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        segment = await sealed(buffer, b"a")
+        assert buffer.paths(layout.SEALED)
+        assert buffer.shelf.versions() == {STREAM: {1}}
+        buffer.destinations = ("far",)
+        buffer.shelf.rescan()
+        assert await offered(buffer.outbox()) == [segment]
+
+    in_buffer(scenario, ())
+
+
+@pytest.mark.parametrize("step", ["write", "sync"])
+def test_a_commit_that_fails_is_tried_again(step: str) -> None:
+    """A disk that fails under a commit is a retry; the file stays until the ledger has it durably."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        segment = await sealed(buffer, b"a")
+        await read(buffer.outbox(), segment)
+        buffer.disk.faults.append(Fault(step, errno.ENOSPC, "ledger"))
+        with pytest.raises(Retry, match="the buffer's disk failed"):
+            await buffer.outbox().commit(segment, totals(segment))
+        buffer.shelf.rescan()
+        assert buffer.paths(layout.SEALED)
+        await buffer.crash()
+        assert await offered(buffer.outbox()) == [segment]
+        await buffer.outbox().commit(segment, totals(segment))
+        assert buffer.shelf.standings()[STREAM, "far"].totals.delivered == 1
+
+    in_buffer(scenario, ("far",))
+
+
+def test_fold_forgets_what_is_gone() -> None:
+    """A fold keeps of segments whose files are gone the totals alone, and syncs each folder once."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        for number in range(20):
+            await delivered(buffer.outbox(), await sealed(buffer, b"%d" % number))
+        before = len(buffer.disk.steps)
+        buffer.shelf.ledger.fold()
+        synced = [path for step, path in buffer.disk.steps[before:] if step == "sync_folder"]
+        assert len(synced) == len(set(synced)) == 2
+        assert buffer.disk.read(LEDGER).count(b'"delivered","s"') == 0
+        await buffer.crash()
+        assert buffer.shelf.standings()[STREAM, "far"].totals == Totals(delivered=20)
+        assert await offered(buffer.outbox()) == []
+
+    in_buffer(scenario, ("far",))
+
+
+def test_closed_outbox_ends() -> None:
+    """Whoever iterates a closed outbox comes to an end."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        outbox = buffer.outbox()
+        buffer.shelf.close()
+        assert [segment async for segment in outbox.sealed()] == []
+
+    in_buffer(scenario)
+
+
+def test_standing_tells_the_oldest() -> None:
+    """The oldest undelivered record's arrival is told for each destination, and nothing when there is none."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        first = await sealed(buffer, b"a")
+        await sealed(buffer, b"b")
+        oldest = int(first.opened_at.timestamp() * 1000)
+        assert buffer.shelf.standings()[STREAM, "far"].oldest_ms == oldest
+        await drained(buffer.outbox())
+        assert buffer.shelf.standings()[STREAM, "far"].oldest_ms is None
+        assert buffer.shelf.standings()[STREAM, "near"].oldest_ms == oldest
+
+    in_buffer(scenario)
