@@ -65,6 +65,24 @@ def destination_blocks(definition: Definition) -> dict[str, Mapping[str, Any]]:
     return {str(block.get("name") or block.get("type")): block for block in blocks}
 
 
+class Damaged(ValueError):
+    """The file is none that any release wrote."""
+
+
+def opened(disk: Disk, data_dir: str, report: Callable[[str], None]) -> Catalogue:
+    """The catalogue for its one writer. A damaged file is kept aside and reported: then streams are known anew from the
+    configuration, and those that only the file knew wait until they are in it again.
+    """
+    try:
+        return Catalogue(disk, data_dir)
+    except Damaged as damage:
+        path = f"{data_dir}/catalog"
+        report(f"{damage}; it is kept as {path}.damaged")
+        disk.rename(path, f"{path}.damaged")
+        disk.sync_folder(data_dir)
+        return Catalogue(disk, data_dir)
+
+
 class Catalogue:
     """All entries. Reading is free; `reconcile` and whatever else changes it writes it whole before it returns."""
 
@@ -75,13 +93,16 @@ class Catalogue:
         self.reload()
 
     def reload(self) -> None:
-        """Reads the file again. Raises `NewerFormat`."""
+        """Reads the file again. Raises `NewerFormat`, `Damaged`."""
         if not self._disk.exists(self._path):
             return
-        said = json.loads(self._disk.read(self._path))
-        if said["format"] > FORMAT:
-            raise NewerFormat(self._path, said["format"], FORMAT)
-        self.entries = {name: _entry(name, values) for name, values in said["streams"].items()}
+        try:
+            said = json.loads(self._disk.read(self._path))
+            if said["format"] > FORMAT:
+                raise NewerFormat(self._path, said["format"], FORMAT)
+            self.entries = {name: _entry(name, values) for name, values in said["streams"].items()}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Damaged(f"{self._path} cannot be understood: {error!r}") from error
 
     def version(self, stream: str) -> int:
         return self.entries[stream].version if stream in self.entries else 1
@@ -106,7 +127,10 @@ class Catalogue:
         for name, written in definitions.items():
             definition = json.loads(json.dumps(written, default=str))  # as the file will give it back
             old = entries.get(name)
-            entries[name] = _updated(old, definition, now_ms, sealed(name)) if old else _new(name, definition, now_ms)
+            if old:
+                entries[name] = _updated(old, definition, now_ms, sealed(name))
+            else:
+                entries[name] = _new(name, definition, now_ms, version=max(needed(name), default=1))
         for name, entry in entries.items():
             if entry.origin == "yaml" and name not in definitions:
                 entry = replace(entry, state="DELETING")
@@ -121,9 +145,10 @@ class Catalogue:
         self._disk.replace(self._path, json.dumps({"format": FORMAT, "streams": streams}, indent=1).encode())
 
 
-def _new(name: str, definition: Definition, now_ms: int) -> Entry:
+def _new(name: str, definition: Definition, now_ms: int, version: int) -> Entry:
+    """A stream's first entry. Its version is 1, but where a lost catalogue's segments are still there it goes on."""
     spans = {destination: (Span(0),) for destination in destination_blocks(definition)}
-    return Entry(name, "yaml", "ACTIVE", now_ms, 1, {1: definition}, spans=spans)
+    return Entry(name, "yaml", "ACTIVE", now_ms, version, {version: definition}, spans=spans)
 
 
 def _updated(old: Entry, definition: Definition, now_ms: int, sealed: int) -> Entry:
