@@ -12,8 +12,8 @@ pipe closes. Messages to it, by `do`:
     stats    id
     drain    seconds                            deliver what there is, try nothing twice, then say drained
 
-and from it, by `say`: `ready`, `removed` (segment), `stats` (id, and what `stats` returns), `released` (id,
-destinations), `drained`.
+and from it, by `say`: `ready`, `failed` (why: it cannot start), `removed` (segment), `stats` (id, and what `stats`
+returns), `released` (id, destinations), `drained`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from firehose import config, observe
@@ -42,6 +41,8 @@ from firehose.runtime import Runtime
 
 Message = dict[str, Any]
 LEDGER_THREADS = 4
+LOCK_SECONDS = 0.2  # between looks at a lock that another delivery half holds
+AGAIN_SECONDS = 10.0  # after a message that could not be followed
 
 
 class DeliveryHalf:
@@ -66,17 +67,20 @@ class DeliveryHalf:
         self._threads = runtime.threads("deliver", options.workers)
         self._ledger_threads = runtime.threads("ledger", LEDGER_THREADS)
         self._catalogue = Catalogue(disk, data_dir)
-        self._workshop = Workshop(self._catalogue, data_dir, region, disk, self._threads, runtime, lookup, {})
+        self._workshop = Workshop(self._catalogue, data_dir, region, disk, self._threads, runtime, lookup)
         self._slots = Slots(options.workers, int(options.in_flight_mib * config.MIB))
         self._deliveries: dict[tuple[str, str], Deliveries] = {}
-        self._running: list[asyncio.Task[None]] = []
+        self._running: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None
         self._shelf: Shelf | None = None
 
     async def start(self, died: bool) -> None:
         """Waits until no other delivery half works on this data folder, then takes up everything sealed."""
-        path = f"{self._data_dir}/delivery.lock"
-        self._lock = await self._ledger_threads.run(partial(self._disk.lock, path, True))
+        while self._lock is None:
+            self._lock = self._disk.lock(f"{self._data_dir}/delivery.lock")
+            if self._lock is None:
+                await asyncio.sleep(LOCK_SECONDS)
         self._catalogue.reload()
         self._shelf = Shelf(
             self._disk,
@@ -91,7 +95,14 @@ class DeliveryHalf:
         self._tell({"say": "ready"})
 
     async def handle(self, message: Message) -> None:
-        """Does what a message says. Unknown ones are a mistake of ours."""
+        """Does what a message says. Where that fails it looks for itself, a little later, until it succeeds."""
+        try:
+            self._follow(message)
+        except Exception:
+            observe.log.exception("delivery.message_failed", message=message["do"])
+            self._look_later()
+
+    def _follow(self, message: Message) -> None:
         assert self._shelf is not None, "start() comes first"
         match message["do"]:
             case "sealed":
@@ -99,16 +110,30 @@ class DeliveryHalf:
             case "rescan":
                 self._shelf.rescan()
             case "reload":
-                await self._reload()
+                self._reload()
             case "release":
                 names = self._shelf.release(_key(message))
                 self._tell({"say": "released", "id": message["id"], "destinations": names})
             case "stats":
                 self._tell({"say": "stats", "id": message["id"], **self.stats()})
             case "drain":
-                self._running.append(asyncio.get_running_loop().create_task(self._drained(message["seconds"])))
+                self._go(self._drained(message["seconds"]))
             case other:
                 raise AssertionError(f"unknown message {other}")
+
+    def _look_later(self) -> None:
+        if self._again is None:
+            self._again = self._runtime.after(AGAIN_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        assert self._shelf is not None
+        self._again = None
+        try:
+            self._reload()
+            self._shelf.rescan()
+        except Exception:
+            observe.log.exception("delivery.message_failed", message="look again")
+            self._look_later()
 
     def stats(self) -> Message:
         """Where every stream stands at every destination, and which versions its segments still need."""
@@ -145,12 +170,14 @@ class DeliveryHalf:
 
     async def close(self) -> None:
         """Ends without waiting for what is under way: it stays in the buffer."""
+        if self._again is not None:
+            self._again.cancel()
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         for deliveries in self._deliveries.values():
             await deliveries.cancel()
-        await asyncio.gather(*(door.close() for door in self._workshop.forget()), return_exceptions=True)
+        await self._workshop.close(self._workshop.forget())
         self._threads.close()
         if self._shelf is not None:
             self._shelf.close()
@@ -174,16 +201,22 @@ class DeliveryHalf:
             self._changed.set,
         )
         self._deliveries[stream, destination] = deliveries
-        self._running.append(asyncio.get_running_loop().create_task(deliveries.run()))
+        self._go(deliveries.run())
 
-    async def _reload(self) -> None:
+    def _go(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def _reload(self) -> None:
+        """Never waits for a far side: closing what is no longer used may take its time."""
         assert self._shelf is not None
         self._catalogue.reload()
         old = self._workshop.forget()
-        self._shelf.rescan()
+        self._shelf.reconsider()
         for deliveries in self._deliveries.values():
             deliveries.resume()
-        await asyncio.gather(*(door.close() for door in old), return_exceptions=True)
+        self._go(self._workshop.close(old))
 
     def _status(self, place: tuple[str, str]) -> Message:
         if place not in self._deliveries:
@@ -211,15 +244,20 @@ async def _serve(protocol_out: int) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     hello = json.loads(await reader.readline())
     observe.configure(hello["log_format"], hello["log_level"])
-    half = DeliveryHalf(
-        hello["data_dir"],
-        hello["region"],
-        DeliveryOptions.model_validate(hello["delivery"]),
-        LocalDisk(),
-        Runtime(),
-        lambda message: _write_line(protocol_out, message),
-    )
-    await half.start(hello["died"])
+    try:
+        half = DeliveryHalf(
+            hello["data_dir"],
+            hello["region"],
+            DeliveryOptions.model_validate(hello["delivery"]),
+            LocalDisk(),
+            Runtime(),
+            lambda message: _write_line(protocol_out, message),
+        )
+        await half.start(hello["died"])
+    except Exception as error:
+        observe.log.exception("delivery.start_failed")
+        _write_line(protocol_out, {"say": "failed", "why": f"{type(error).__name__}: {error}"})
+        os._exit(1)
     while line := await reader.readline():
         await half.handle(json.loads(line))
     os._exit(0)  # the parent is gone: whatever is under way will be repeated by the next delivery half
@@ -227,16 +265,19 @@ async def _serve(protocol_out: int) -> None:
 
 def _write_line(descriptor: int, message: Message) -> None:
     data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
-    while data:
-        data = data[os.write(descriptor, data) :]
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except BrokenPipeError:
+        os._exit(0)  # the parent is gone: to go on would take this for a failure of whoever spoke
 
 
 def main() -> None:
     """Standard output is the pipe to the parent; whatever a plug-in prints goes to standard error instead."""
     protocol_out = os.dup(1)
     os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the parent, which tells us
+        signal.signal(number, signal.SIG_IGN)
     asyncio.run(_serve(protocol_out))
 
 

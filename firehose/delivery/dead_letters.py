@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pybase64 import b64encode
 
-from firehose.model import Batch, Rejections, Segment
+from firehose.model import ROW_SCHEMA, Batch, Rejections, Segment
 
 INTAKE = "ingest-failed"  # error-output-type of what intake refused: ours, AWS refuses such a request instead
 DELIVERY = "delivery-failed"  # of what a destination did not take in time, where AWS has no name for it
+SLICE_ROWS = 1024
 _encode = msgspec.json.Encoder().encode
 
 
@@ -34,13 +35,21 @@ def refused_by_intake(rows: pa.RecordBatch) -> Rejections:
 
 def batches(segment: Segment, rejections: Rejections, ended_ms: int) -> Iterator[Batch]:
     """One batch of error documents for each error-output-type, in the order of their names."""
-    for error_type in sorted(set(rejections.table.column("error_type").to_pylist())):
-        mask = pc.equal(rejections.table.column("error_type"), error_type)
-        documents = _documents_record_by_record(rejections.table.filter(mask), ended_ms)
-        yield Batch(segment, partial(iter, (documents,)), error_type)
+    types = rejections.table.column("error_type")
+    for error_type in sorted(types.unique().to_pylist()):
+        chosen = partial(_documents, rejections.table, error_type, ended_ms)
+        yield Batch(segment, chosen, error_type)
 
 
-def _documents_record_by_record(table: pa.Table, ended_ms: int) -> pa.RecordBatch:
+def _documents(table: pa.Table, error_type: str, ended_ms: int) -> Iterator[pa.RecordBatch]:
+    """A few at a time: each record becomes Python objects, and a segment has many."""
+    for rows in table.to_batches(max_chunksize=SLICE_ROWS):
+        chosen = rows.filter(pc.equal(rows.column("error_type"), error_type))
+        if chosen.num_rows:
+            yield _documents_record_by_record(chosen, ended_ms)
+
+
+def _documents_record_by_record(rows: pa.RecordBatch, ended_ms: int) -> pa.RecordBatch:
     lines = [
         _encode(
             {
@@ -53,14 +62,8 @@ def _documents_record_by_record(table: pa.Table, ended_ms: int) -> pa.RecordBatc
             }
         )
         + b"\n"
-        for row in table.to_pylist()
+        for row in rows.to_pylist()
     ]
-    count = len(lines)
-    return pa.record_batch(
-        {
-            "record": pa.array(lines, pa.binary()),
-            "row": table.column("row").combine_chunks(),
-            "part": pa.repeat(pa.scalar(0, pa.int32()), count),
-            "arrival_ms": table.column("arrival_ms").combine_chunks(),
-        }
-    )
+    parts = pa.repeat(pa.scalar(0, pa.int32()), len(lines))
+    columns = [pa.array(lines, pa.binary()), rows.column("row"), parts, rows.column("arrival_ms")]
+    return pa.record_batch(columns, schema=ROW_SCHEMA)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from firehose import observe
 from firehose.config import DeliveryOptions, RetryOptions
 from firehose.contracts import Outbox, Refused, Retry
-from firehose.delivery.pipeline import ErrorOutputFailed, Pipeline
+from firehose.delivery.pipeline import ErrorOutputFailed, Obstructed, Pipeline
 from firehose.delivery.retry import Patience
 from firehose.delivery.slots import Slots
 from firehose.model import Segment, Totals
@@ -70,6 +70,7 @@ class Deliveries:
         self._changed = changed
         self._room = asyncio.Semaphore(options.segments_per_stream)
         self._held_in_row = 0
+        self._probe_at = 0.0
         self._probing = asyncio.Lock()
         self._resumed = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -109,94 +110,88 @@ class Deliveries:
         self.resume()
 
     async def _see_to_its_end(self, segment: Segment) -> None:
+        options = self._options
+        patience = Patience(options.backoff_seconds, options.backoff_limit_seconds)
         try:
-            await self._until_done(segment)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            self._trouble(segment, f"cannot be set aside: {error}")
+            while not await self._attempt(segment, patience) and not self._stopping.is_set():
+                pass
         finally:
             self.under_way -= 1
             self._room.release()
             self._changed()
 
-    async def _until_done(self, segment: Segment) -> None:
+    async def _attempt(self, segment: Segment, patience: Patience) -> bool:
+        """Tries once, waiting before and after as need be. True when the segment is off our hands."""
+        if not self.status.paused:
+            return await self._attempt_now(segment, patience)
+        async with self._probing:
+            if self.status.paused:
+                await self._wait(self._probe_at - self._runtime.monotonic())
+            return await self._attempt_now(segment, patience)
+
+    async def _attempt_now(self, segment: Segment, patience: Patience) -> bool:
         deaths = self._outbox.deaths(segment)
         if deaths >= DEATHS:
-            await self._hold(segment, f"the delivery process died {deaths} times while delivering it")
-            return
-        options = self._options
-        patience = Patience(options.backoff_seconds, options.backoff_limit_seconds, self._retry().deadline_seconds)
-        while not await self._attempt(segment, patience, alone=deaths > 0):
-            if self._stopping.is_set():
-                return
-
-    async def _attempt(self, segment: Segment, patience: Patience, alone: bool) -> bool:
-        """Tries once, waiting before and after as need be. True when the segment is off our hands."""
-        if self._held_in_row >= HELD_IN_ROW:
-            async with self._probing:
-                await self._wait_for_probe()
-                return await self._attempt_once(segment, patience, alone)
-        return await self._attempt_once(segment, patience, alone)
-
-    async def _attempt_once(self, segment: Segment, patience: Patience, alone: bool) -> bool:
+            return await self._hold(segment, f"the delivery process died {deaths} times while delivering it")
         try:
-            async with self._slots.turn(self.stream, segment.size_bytes, alone):
-                totals = await self._pipeline.attempt(segment, patience.attempts + 1)
+            async with self._slots.turn(self.stream, segment.size_bytes, alone=deaths > 0):
+                totals = await self._work(segment, patience)
         except Retry as failure:
-            return await self._try_again(segment, patience, failure)
+            await self._failed(segment, patience, failure)
+            return False
         except Refused as failure:
-            await self._hold(segment, f"refused: {failure.reason}")
-            return True
+            return await self._hold(segment, f"refused: {failure.reason}")
         except Exception as error:
             observe.log.exception("delivery.bug", stream=self.stream, destination=self.destination)
-            await self._hold(segment, f"a bug: {type(error).__name__}: {error}")
-            return True
+            return await self._hold(segment, f"a bug: {type(error).__name__}: {error}")
         self._delivered(segment, totals)
         return True
 
-    async def _try_again(self, segment: Segment, patience: Patience, failure: Retry) -> bool:
-        """After a failed attempt: the error output when the deadline has passed, else a wait."""
-        await self._outbox.rest(segment)
+    async def _work(self, segment: Segment, patience: Patience) -> Totals:
+        if patience.given_up is not None:
+            return await self._pipeline.give_up(segment, patience.given_up, DEADLINE_CODE, patience.attempts)
+        return await self._pipeline.attempt(segment, patience.attempts + 1)
+
+    async def _failed(self, segment: Segment, patience: Patience, failure: Retry) -> None:
+        """After an attempt that may succeed later: a pause where the error output failed, else a wait."""
+        await self._rest(segment)
         self._trouble(segment, failure.reason)
         if isinstance(failure, ErrorOutputFailed):
-            self.status.paused = failure.reason
-            await self._wait(self._options.probe_seconds)
-            return False
-        patience.failed(self._runtime.monotonic())
-        if patience.exhausted(self._runtime.monotonic()):
-            return await self._give_up(segment, patience, failure.reason)
-        await self._wait(
-            patience.wait_seconds(self._runtime.monotonic(), self._runtime.jitter(), failure.after_seconds)
-        )
-        return False
+            self._pause(failure.reason)
+            return
+        was_given_up = patience.given_up is not None
+        patience.deadline_seconds = self._retry().deadline_seconds
+        now = self._runtime.monotonic()
+        patience.failed(now, failure.reason, obstructed=isinstance(failure, Obstructed))
+        if patience.given_up is None or was_given_up:
+            await self._wait(patience.wait_seconds(now, self._runtime.jitter(), failure.after_seconds))
 
-    async def _give_up(self, segment: Segment, patience: Patience, reason: str) -> bool:
-        """Past the deadline: the rows become dead letters. While the error output fails, the stream is paused."""
-        while True:
-            try:
-                async with self._slots.turn(self.stream, segment.size_bytes):
-                    totals = await self._pipeline.give_up(segment, reason, DEADLINE_CODE, patience.attempts)
-            except Retry as failure:
-                await self._outbox.rest(segment)
-                self._trouble(segment, failure.reason)
-                self.status.paused = failure.reason
-                await self._wait(self._options.probe_seconds)
-                if self._stopping.is_set():
-                    return False
-                continue
-            self._delivered(segment, totals)
-            return True
+    async def _rest(self, segment: Segment) -> None:
+        try:
+            await self._outbox.rest(segment)
+        except Retry:
+            pass  # a mark for the next start alone, and what it would say is told by the next attempt too
 
-    async def _hold(self, segment: Segment, reason: str) -> None:
+    async def _hold(self, segment: Segment, reason: str) -> bool:
+        """False where not even that can be made durable now: the segment is then tried again."""
         self._trouble(segment, reason)
-        await self._outbox.hold(segment, reason)
-        observe.log.error(
-            "segment.held", stream=self.stream, destination=self.destination, segment=str(segment), reason=reason
-        )
+        try:
+            await self._outbox.hold(segment, reason)
+        except Exception as error:
+            self._trouble(segment, f"{reason}; and it cannot be set aside: {error}")
+            await self._wait(self._options.backoff_limit_seconds)
+            return False
+        place = {"stream": self.stream, "destination": self.destination, "segment": str(segment)}
+        observe.log.error("segment.held", **place, reason=reason)
         self._held_in_row += 1
         if self._held_in_row >= HELD_IN_ROW:
-            self.status.paused = f"{HELD_IN_ROW} segments held in a row, the last one: {reason}"
+            self._pause(f"{HELD_IN_ROW} segments held in a row, the last one: {reason}")
+        return True
+
+    def _pause(self, reason: str) -> None:
+        """From now on one attempt at a time, `probe_seconds` apart, until one succeeds."""
+        self.status.paused = reason
+        self._probe_at = self._runtime.monotonic() + self._options.probe_seconds
 
     def _delivered(self, segment: Segment, totals: Totals) -> None:
         self._held_in_row = 0
@@ -207,10 +202,6 @@ class Deliveries:
     def _trouble(self, segment: Segment, reason: str) -> None:
         self.status.failed(reason, self._runtime.now_ms())
         observe.delivery_failed(self.stream, self.destination, segment, reason)
-
-    async def _wait_for_probe(self) -> None:
-        if self._held_in_row >= HELD_IN_ROW:
-            await self._wait(self._options.probe_seconds)
 
     async def _wait(self, seconds: float) -> None:
         """Waits that long, or until something was mended or we stop."""

@@ -7,19 +7,26 @@ durable before anything is sent, and the commit comes last.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from firehose import observe
 from firehose.contracts import Destination, Outbox, Refused, Retry, Transform
-from firehose.delivery import dead_letters
+from firehose.delivery import dead_letters, outcomes
+from firehose.delivery.outcomes import BrokenLaw, Counted
 from firehose.model import Batch, Outcome, Receipt, Rejections, Segment, Totals
 from firehose.runtime import Runtime, Threads
 
 
-class ErrorOutputFailed(Retry):
+class Obstructed(Retry):
+    """A failure on our side of the destination's door: its deadline does not run for it."""
+
+
+class ErrorOutputFailed(Obstructed):
     """The rows that cannot be delivered cannot be set down either: the stream pauses, nothing is skipped."""
 
 
@@ -34,92 +41,113 @@ class Line:
 
 @dataclass(slots=True)
 class Tally:
-    """What one complete pass over a batch found. Every input row is counted exactly once."""
+    """What a pass over a batch found. Every record is counted exactly once."""
 
-    rows: int = 0
+    records: int = 0
     delivered: int = 0
     split: int = 0
     dropped: int = 0
     rejected: Rejections = field(default_factory=Rejections)
 
-    def add(self, given: pa.RecordBatch, outcome: Outcome) -> None:
-        if outcome.rows is given:
-            self.rows += given.num_rows
-            self.delivered += given.num_rows
-            return
-        records = pc.count_distinct(outcome.rows.column("row")).as_py()
-        ended = records + len(outcome.dropped) + len(outcome.refused)
-        assert ended == given.num_rows, f"a transform made {ended} ends of {given.num_rows} rows"
-        self.rows += given.num_rows
-        self.delivered += outcome.rows.num_rows
-        self.split += outcome.rows.num_rows - records
-        self.dropped += len(outcome.dropped)
-        self.rejected += outcome.refused
+    def add(self, records: int, outcome: Outcome) -> None:
+        delivered, dropped, refused = outcome.rows.num_rows, len(outcome.dropped), len(outcome.refused)
+        self.records += records
+        self.delivered += delivered
+        self.split += delivered + dropped + refused - records
+        self.dropped += dropped
+        if refused:
+            self.rejected += outcome.refused
+
+
+@dataclass(slots=True)
+class Passes:
+    """The rows to deliver, pass by pass, and what the last complete pass found."""
+
+    again: Callable[[], Iterator[Counted]]
+    tally: Tally | None = None
+
+    def slices(self) -> Iterator[pa.RecordBatch]:
+        tally = Tally()
+        for records, outcome in self.again():
+            tally.add(records, outcome)
+            if outcome.rows.num_rows:
+                yield outcome.rows
+        self.tally = tally
+
+    def begun(self, segment: Segment) -> Batch | None:
+        """A batch whose first pass has begun already; None where no row is to be delivered."""
+        first_pass = self.slices()
+        first = next(first_pass, None)
+        if first is None:
+            return None
+        ready = [chain((first,), first_pass)]
+        return Batch(segment, lambda: ready.pop() if ready else self.slices())
+
+    def complete(self) -> Tally:
+        """What is known once a destination is done, however much of the batch it had to read."""
+        while self.tally is None:
+            for _ in self.slices():
+                pass
+        return self.tally
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Attempts segments. `line` answers what a segment of a version runs through, as things stand now."""
+    """Attempts segments. `line` lends what a segment of a version runs through, as things stand now."""
 
     outbox: Outbox
-    line: Callable[[Segment], Line]
+    line: Callable[[Segment], AbstractAsyncContextManager[Line]]
     threads: Threads
     runtime: Runtime
 
     async def attempt(self, segment: Segment, attempts: int) -> Totals:
         """Sees the segment to its end, or raises `Retry` or `Refused`, with nothing committed."""
-        line = self.line(segment)
-        tally = Tally()
-        batch = await self._transformed(segment, line, tally)
-        receipt = await line.destination.deliver(batch, self.outbox.memo(segment))
-        return await self._conclude(segment, line, tally, receipt, attempts)
+        async with self.line(segment) as line:
+            with _our_side():
+                passes = await self._passes(segment, line)
+                batch = await self.threads.run(partial(passes.begun, segment))
+            receipt = await line.destination.deliver(batch, self.outbox.memo(segment)) if batch else Receipt()
+            with _our_side():
+                if (tally := passes.tally) is None:
+                    tally = await self.threads.run(passes.complete)
+                return await self._conclude(segment, line, tally, receipt, attempts)
 
     async def give_up(self, segment: Segment, reason: str, code: str, attempts: int) -> Totals:
         """Sends every row that would have been delivered to the error output instead."""
-        line = self.line(segment)
-        tally = Tally()
-        batch = await self._transformed(segment, line, tally)
+        async with self.line(segment) as line:
+            with _our_side():
+                passes = await self._passes(segment, line)
+                refuse = partial(_all_refused, passes, code, reason, attempts)
+                receipt = Receipt(refused=await self.threads.run(refuse))
+                return await self._conclude(segment, line, passes.complete(), receipt, attempts)
 
-        def refuse_all() -> Rejections:
-            parts = [
-                Rejections.of(rows, dead_letters.DELIVERY, code, reason, attempts).table for rows in batch.slices()
-            ]
-            return Rejections(pa.concat_tables([Rejections().table, *parts]))
-
-        refused = await self.threads.run(refuse_all)
-        return await self._conclude(segment, line, tally, Receipt(refused=refused), attempts)
-
-    async def _transformed(self, segment: Segment, line: Line, tally: Tally) -> Batch:
-        """The batch to deliver. Each pass over its slices writes the tally anew."""
+    async def _passes(self, segment: Segment, line: Line) -> Passes:
         given = await self.outbox.open(segment)
         if all(transform.repeatable for transform in line.transforms):
-            return Batch(segment, partial(_pass, given, _once(line.transforms), tally))
+            return Passes(partial(outcomes.computed, given, line.transforms))
         kept = await self.outbox.kept(segment)
         if kept is None:
-            run = _once(line.transforms)
-            outcomes = await self.threads.run(lambda: [run(rows) for rows in given.slices()])
-            await self.outbox.keep(segment, outcomes)
+            made = await self.threads.run(lambda: [made for _, made in outcomes.computed(given, line.transforms)])
+            await self.outbox.keep(segment, made)
             kept = await self.outbox.kept(segment)
         if kept is None:
             raise Retry("the durable outcome of the transforms cannot be read back")
-        recorded = list(kept)
-        return Batch(segment, lambda: _pass(given, _replay(recorded), tally))
+        return Passes(partial(outcomes.recorded, list(kept)))
 
     async def _conclude(self, segment: Segment, line: Line, tally: Tally, receipt: Receipt, attempts: int) -> Totals:
         """Writes what was rejected to the error output, then commits how everything ended."""
-        rejected = tally.rejected + receipt.refused
-        ended_ms = self.runtime.now_ms()
-        for letters in await self.threads.run(lambda: list(dead_letters.batches(segment, rejected, ended_ms))):
-            try:
-                await line.errors.deliver(letters, self.outbox.memo(segment))
-            except (Retry, Refused) as failure:
-                raise ErrorOutputFailed(f"the error output fails: {failure.reason}") from failure
-        refused_rows = len(receipt.refused)
+        damaged = segment.count - tally.records
+        if damaged < 0 or len(receipt.refused) > tally.delivered:
+            raise BrokenLaw(f"{segment}: {tally.records} records read, {len(receipt.refused)} rows refused of {tally}")
+        if damaged:
+            observe.damaged(f"{segment}: {damaged} of {segment.count} records are lost; its file is kept")
+        rejected = tally.rejected + _attempted(receipt.refused, attempts)
+        await self._set_down(segment, line.errors, rejected)
         totals = Totals(
-            delivered=tally.delivered - refused_rows,
+            delivered=tally.delivered - len(receipt.refused),
             dropped=tally.dropped,
             dead=len(rejected),
-            damaged=segment.count - tally.rows,
+            damaged=damaged,
             split=tally.split,
             sent_bytes=receipt.sent_bytes,
             objects=len(receipt.objects),
@@ -127,38 +155,34 @@ class Pipeline:
         await self.outbox.commit(segment, totals)
         return totals
 
-
-def _pass(given: Batch, run: Callable[[pa.RecordBatch], Outcome], tally: Tally) -> Iterator[pa.RecordBatch]:
-    """The rows to deliver, slice by slice, tallied from zero."""
-    tally.rows = tally.delivered = tally.split = tally.dropped = 0
-    tally.rejected = Rejections()
-    for rows in given.slices():
-        outcome = run(rows)
-        tally.add(rows, outcome)
-        if outcome.rows.num_rows:
-            yield outcome.rows
+    async def _set_down(self, segment: Segment, errors: Destination, rejected: Rejections) -> None:
+        ended_ms = self.runtime.now_ms()
+        for letters in dead_letters.batches(segment, rejected, ended_ms):
+            try:
+                await errors.deliver(letters, self.outbox.memo(segment))
+            except (Retry, Refused) as failure:
+                raise ErrorOutputFailed(f"the error output fails: {failure.reason}") from failure
 
 
-def _once(transforms: Sequence[Transform]) -> Callable[[pa.RecordBatch], Outcome]:
-    """What intake refused goes to the error output; the rest runs through the transforms, one after the other."""
-
-    def run(rows: pa.RecordBatch) -> Outcome:
-        refused = Rejections()
-        if "refused" in rows.schema.names:
-            good = pc.is_null(rows.column("refused"))
-            refused = dead_letters.refused_by_intake(rows.filter(pc.invert(good)))
-            rows = rows.filter(good).drop_columns(["refused"])
-        dropped = []
-        for transform in transforms:
-            outcome = transform(rows)
-            rows, refused = outcome.rows, refused + outcome.refused
-            dropped.append(outcome.dropped)
-        return Outcome(rows, refused, pa.concat_arrays(dropped)) if dropped else Outcome(rows, refused)
-
-    return run
+@contextmanager
+def _our_side() -> Iterator[None]:
+    """Whatever asks for a retry in here is no failure of the destination's."""
+    try:
+        yield
+    except Obstructed:
+        raise
+    except Retry as failure:
+        raise Obstructed(failure.reason, failure.after_seconds) from failure
 
 
-def _replay(outcomes: Sequence[Outcome]) -> Callable[[pa.RecordBatch], Outcome]:
-    """Answers the recorded outcomes, one for each slice of a pass."""
-    following = iter(outcomes)
-    return lambda rows: next(following)
+def _all_refused(passes: Passes, code: str, reason: str, attempts: int) -> Rejections:
+    parts = [Rejections.of(rows, dead_letters.DELIVERY, code, reason, attempts).table for rows in passes.slices()]
+    return Rejections(pa.concat_tables([Rejections().table, *parts]))
+
+
+def _attempted(refused: Rejections, attempts: int) -> Rejections:
+    """A destination sees one attempt; how many there were is known here."""
+    table = refused.table
+    index = table.schema.get_field_index("attempts")
+    counts = pa.repeat(pa.scalar(attempts, pa.int32()), table.num_rows)
+    return Rejections(table.set_column(index, table.schema.field(index), counts))

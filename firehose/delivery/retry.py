@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+WISH_LIMIT_SECONDS = 900.0  # a far side that asks for more patience than this is asked again all the same
+TICK_SECONDS = 0.001  # timers may ring this much early
+
 
 @dataclass(slots=True)
 class Patience:
@@ -14,23 +17,29 @@ class Patience:
     deadline_seconds: float | None = None
     attempts: int = 0
     failed_at: float | None = None
+    given_up: str | None = None  # why, once it is over: from then on the rows go to the error output
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, reason: str, *, obstructed: bool = False) -> None:
+        """An attempt failed. An obstruction on our side neither starts the deadline nor ends the patience."""
         self.attempts += 1
+        if obstructed:
+            return
         if self.failed_at is None:
             self.failed_at = now
-
-    def exhausted(self, now: float) -> bool:
-        if self.deadline_seconds is None or self.failed_at is None:
-            return False
-        return now - self.failed_at >= self.deadline_seconds
+        if self._left_seconds(now) <= TICK_SECONDS:
+            self.given_up = self.given_up or reason
 
     def wait_seconds(self, now: float, jitter: float, wished: float | None = None) -> float:
-        """Doubles from attempt to attempt up to the limit, less up to half of it; never less than the far side wished,
-        never past the deadline. `jitter` is in [0, 1).
+        """Doubles from attempt to attempt up to the limit, less up to half of it; never less than the far side wished
+        (within reason), never past the deadline. `jitter` is in [0, 1).
         """
         doubled = self.backoff_seconds * 2.0 ** min(max(self.attempts - 1, 0), 30)
-        wait = max(min(doubled, self.limit_seconds) * (1 - jitter / 2), min(wished or 0.0, self.limit_seconds))
+        wait = min(doubled, self.limit_seconds) * (1 - jitter / 2)
+        wait = max(wait, min(wished or 0.0, WISH_LIMIT_SECONDS))
+        left = self._left_seconds(now)
+        return min(wait, left) if left > TICK_SECONDS else wait
+
+    def _left_seconds(self, now: float) -> float:
         if self.deadline_seconds is None or self.failed_at is None:
-            return wait
-        return max(0.0, min(wait, self.failed_at + self.deadline_seconds - now))
+            return float("inf")
+        return self.failed_at + self.deadline_seconds - now

@@ -7,15 +7,16 @@ credentials and retry follow the newest (DESIGN 3.4).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-from firehose import config, registry
+from firehose import config, observe, registry
 from firehose.catalogue import Catalogue, Definition, Entry, destination_blocks
 from firehose.config import DestinationBlock, RetryOptions, StreamConfig
-from firehose.contracts import Destination, Disk, Retry
-from firehose.delivery.pipeline import Line
+from firehose.contracts import Destination, Disk
+from firehose.delivery.pipeline import Line, Obstructed
 from firehose.model import Segment
 from firehose.runtime import Runtime, Threads
 from firehose.yaml_file import ConfigError
@@ -23,7 +24,16 @@ from firehose.yaml_file import ConfigError
 SEGMENT_KEYS = ("prefix", "time_zone", "file_extension", "compression", "format", "delimiter")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Bench:
+    """A line at work, and how many attempts are on it."""
+
+    line: Line
+    users: int = 0
+    retired: bool = False
+
+
+@dataclass(slots=True)
 class Workshop:
     """Lines by stream, destination, and the two versions that shape them."""
 
@@ -34,41 +44,63 @@ class Workshop:
     threads: Threads
     runtime: Runtime
     lookup: Callable[[str], str | None]
-    _lines: dict[tuple[str, str, int, int], Line]
+    _benches: dict[tuple[str, str, int, int], Bench] = field(default_factory=dict)
+    _retries: dict[tuple[str, str, int], RetryOptions] = field(default_factory=dict)
 
-    def line(self, segment: Segment, destination: str) -> Line:
-        """Raises `Retry` where the definition cannot be put to work as things stand, saying what to mend."""
-        entry = self._entry(segment.stream)
-        key = (segment.stream, destination, segment.version, entry.version)
-        if key not in self._lines:
-            self._lines[key] = self._build(entry, segment.version, destination)
-        return self._lines[key]
+    @asynccontextmanager
+    async def line(self, segment: Segment, destination: str) -> AsyncIterator[Line]:
+        """Lends a line. Raises `Obstructed` where the definition cannot be put to work now, saying what to mend."""
+        bench = self._bench(segment, destination)
+        bench.users += 1
+        try:
+            yield bench.line
+        finally:
+            bench.users -= 1
+            if bench.retired and not bench.users:
+                await _closed(bench.line)
 
     def retry(self, stream: str, destination: str) -> RetryOptions:
         """The newest version's retry options; those by default where it cannot be read."""
         try:
             entry = self._entry(stream)
-            merged = config.stream(stream, merged_definition(entry, entry.version, destination), self.lookup)
-            return merged.retry(destination)
-        except (ConfigError, Retry):
+            key = (stream, destination, entry.version)
+            if key not in self._retries:
+                merged = merged_definition(entry, entry.version, destination)
+                self._retries[key] = config.stream(stream, merged, self.lookup).retry(destination)
+            return self._retries[key]
+        except (ConfigError, Obstructed):
             return RetryOptions()
 
-    def forget(self) -> list[Destination]:
-        """Drops every line, as after a reload; the destinations that the caller is to close."""
-        old = [door for line in self._lines.values() for door in (line.destination, line.errors)]
-        self._lines.clear()
-        return old
+    def forget(self) -> list[Line]:
+        """Drops every line, as after a reload: the idle ones, to be closed; those in use are closed after use."""
+        benches = list(self._benches.values())
+        self._benches.clear()
+        self._retries.clear()
+        for bench in benches:
+            bench.retired = True
+        return [bench.line for bench in benches if not bench.users]
+
+    async def close(self, lines: list[Line]) -> None:
+        for line in lines:
+            await _closed(line)
+
+    def _bench(self, segment: Segment, destination: str) -> Bench:
+        entry = self._entry(segment.stream)
+        key = (segment.stream, destination, segment.version, entry.version)
+        if key not in self._benches:
+            self._benches[key] = Bench(self._build(entry, segment.version, destination))
+        return self._benches[key]
 
     def _entry(self, stream: str) -> Entry:
         if stream not in self.catalogue.entries:
-            raise Retry(f"the catalogue does not know the stream '{stream}'; add it to the configuration again")
+            raise Obstructed(f"the catalogue does not know the stream '{stream}'; add it to the configuration again")
         return self.catalogue.entries[stream]
 
     def _build(self, entry: Entry, version: int, destination: str) -> Line:
         try:
             stream = config.stream(entry.name, merged_definition(entry, version, destination), self.lookup)
         except ConfigError as error:
-            raise Retry("; ".join(str(problem) for problem in error.problems)) from None
+            raise Obstructed("; ".join(str(problem) for problem in error.problems)) from None
         block = stream.destinations[destination]
         transforms = [registry.plugin("transforms", options.type)(options) for options in stream.transforms]
         return Line(transforms, self._open(stream, block, destination, "data"), self._errors(stream, destination))
@@ -83,6 +115,14 @@ class Workshop:
     def _open(self, stream: StreamConfig, block: DestinationBlock, destination: str, purpose: Any) -> Destination:
         site = registry.Site(stream.name, destination, purpose, self.region, self.disk, self.threads, self.runtime)
         return registry.destination(block, site)
+
+
+async def _closed(line: Line) -> None:
+    for door in (line.destination, line.errors):
+        try:
+            await door.close()
+        except Exception as error:  # a third party's bug, of a line that nobody will use again
+            observe.log.warning("destination.close_failed", reason=f"{type(error).__name__}: {error}")
 
 
 def merged_definition(entry: Entry, version: int, destination: str) -> Definition:

@@ -1,0 +1,283 @@
+"""Every shipped transform keeps the laws of its door, and no law is so weak that a wrong one keeps it.
+
+The same wrong ones show that the pipeline's own check, which runs in production, finds what it must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from batches import rows
+from conformance import transform as suite
+from conformance.transform import LAWS, Harness, Law
+
+import transforms
+from firehose.contracts import Transform
+from firehose.delivery.outcomes import BrokenLaw, verify
+from firehose.model import Outcome, Rejections
+
+RECORDS = [b"keep 1", b"drop 2", b"bad 3", b"two 4", b"", b"bad 5", b"keep 6", b"drop 7", b"two 8"]
+SHIPPED: Mapping[str, Harness] = {}  # a harness for each line of `transforms.TABLE`
+
+
+def test_every_shipped_transform_has_a_harness() -> None:
+    """No transform is shipped that does not run the suite."""
+    assert set(SHIPPED) == set(transforms.TABLE)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_shipped_transforms_keep(law: Law) -> None:
+    """Each shipped transform keeps every law."""
+    for harness in SHIPPED.values():
+        law(harness)
+
+
+# Canaries: a transform that is right, and wrong ones that differ from it in one thing.
+
+
+class Right:
+    """Drops, refuses or doubles a record as its first word says; keeps every law."""
+
+    repeatable = True
+
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        words = pc.utf8_slice_codeunits(given.column("record").cast(pa.string()), 0, 3)
+        dropped, refused = pc.equal(words, "dro"), pc.equal(words, "bad")
+        kept = given.filter(pc.invert(pc.or_(dropped, refused)))
+        why = Rejections.of(given.filter(refused), "processing-failed", "Test.Bad", "it says so")
+        return Outcome(self.doubled(kept), why, given.filter(dropped).column("row"))
+
+    def doubled(self, kept: pa.RecordBatch) -> pa.RecordBatch:
+        words = kept.column("record").to_pylist()
+        index = [n for n, word in enumerate(words) for _ in range(1 + word.startswith(b"two"))]
+        parts = [int(at > 0 and index[at - 1] == n) for at, n in enumerate(index)]
+        made = kept.take(pa.array(index, pa.int32()))
+        return made.set_column(2, made.schema.field("part"), pa.array(parts, pa.int32()))
+
+
+def outcome(rows: pa.RecordBatch, of: Outcome) -> Outcome:
+    return Outcome(rows, of.refused, of.dropped)
+
+
+class LosesARow(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        return outcome(made.rows.slice(1), made)
+
+
+class DoublesARow(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        return outcome(pa.concat_batches([made.rows.slice(0, 1), made.rows]), made)
+
+
+class InventsARow(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        last = made.rows.slice(max(0, made.rows.num_rows - 1))
+        new = last.set_column(1, last.schema.field("row"), pc.add(last.column("row"), 1000).cast(pa.int32()))
+        return outcome(pa.concat_batches([made.rows, new]), made)
+
+
+class SwapsOneForAnother(Right):
+    """Loses one row and invents another: the number of rows is right."""
+
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        ordinals = [n + 1000 if at == made.rows.num_rows - 1 else n for at, n in enumerate(suite.ends(made)[0])]
+        column = pa.array(ordinals, pa.int32())
+        return outcome(made.rows.set_column(1, made.rows.schema.field("row"), column), made)
+
+
+class RefusesAndDelivers(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        more = Rejections.of(made.rows.slice(0, 1), "processing-failed", "Test.Bad", "and delivered")
+        refused = Rejections((made.refused + more).table.sort_by("row"))
+        return Outcome(made.rows, refused, made.dropped)
+
+
+class DropsAndDelivers(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        both = {*made.dropped.to_pylist(), *suite.ends(made)[0][:1]}
+        return Outcome(made.rows, made.refused, pa.array(sorted(both), pa.int32()))
+
+
+class RefusesTwice(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        return Outcome(made.rows, Rejections((made.refused + made.refused).table.sort_by("row")), made.dropped)
+
+
+class RefusesAndDrops(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        both = sorted([*made.dropped.to_pylist(), *suite.ends(made)[1]])
+        return Outcome(made.rows, made.refused, pa.array(both, pa.int32()))
+
+
+class Reorders(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        return outcome(made.rows.take(pa.array(range(made.rows.num_rows)[::-1], pa.int32())), made)
+
+
+class ForgetsParts(Right):
+    def doubled(self, kept: pa.RecordBatch) -> pa.RecordBatch:
+        made = super().doubled(kept)
+        return made.set_column(2, made.schema.field("part"), pa.array([0] * made.num_rows, pa.int32()))
+
+
+class RefusesTheBatch(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        if not len(made.refused):
+            return made
+        return Outcome(given.slice(0, 0), Rejections.of(given, "processing-failed", "Test.Bad", "one of them"))
+
+
+class RaisesAtABadRow(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        if len(made.refused):
+            raise ValueError("bad row")
+        return made
+
+
+class RaisesWhenEmpty(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        given.column("record")[0]
+        return super().__call__(given)
+
+
+class TellsBackwards(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        refused = Rejections(made.refused.table.sort_by([("row", "descending")]))
+        return Outcome(made.rows, refused, made.dropped)
+
+
+class KeepsNoRecord(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        table = made.refused.table
+        blank = pa.repeat(pa.scalar(b"", pa.binary()), len(table))
+        return Outcome(made.rows, Rejections(table.set_column(1, table.schema.field("record"), blank)), made.dropped)
+
+
+class MakesText(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        text = made.rows.column("record").cast(pa.string())
+        return outcome(made.rows.set_column(0, pa.field("record", pa.string()), text), made)
+
+
+class ArrivesNow(Right):
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = super().__call__(given)
+        now = pc.add(made.rows.column("arrival_ms"), 1)
+        return outcome(made.rows.set_column(3, made.rows.schema.field("arrival_ms"), now), made)
+
+
+class CountsItsCalls(Right):
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        self.calls += 1
+        made = super().__call__(given)
+        said = [record + b" %d" % (self.calls // 2) for record in made.rows.column("record").to_pylist()]
+        return outcome(made.rows.set_column(0, made.rows.schema.field("record"), pa.array(said, pa.binary())), made)
+
+
+@dataclass(frozen=True)
+class Canary:
+    """What the suite handles for one of them."""
+
+    kind: type[Right]
+
+    def make(self) -> Transform:
+        return self.kind()
+
+    def records(self) -> Sequence[bytes]:
+        return RECORDS
+
+
+ONCE, ALONE = suite.every_row_ends_once, suite.a_bad_row_spoils_no_other
+CANARIES: Mapping[type[Right], set[Law]] = {
+    LosesARow: {ONCE, ALONE},
+    DoublesARow: {suite.parts_are_told_apart, ALONE},
+    InventsARow: {ONCE, suite.arrival_is_kept},
+    SwapsOneForAnother: {ONCE, suite.arrival_is_kept, ALONE},
+    RefusesAndDelivers: {ONCE, ALONE},
+    DropsAndDelivers: {ONCE, ALONE},
+    RefusesTwice: {ONCE},
+    RefusesAndDrops: {ONCE},
+    Reorders: {suite.parts_are_told_apart},
+    ForgetsParts: {suite.parts_are_told_apart},
+    RefusesTheBatch: {ALONE},
+    RaisesAtABadRow: set(LAWS) - {suite.an_empty_slice_is_fine},
+    RaisesWhenEmpty: {suite.an_empty_slice_is_fine},
+    TellsBackwards: {suite.rejections_keep_the_order},
+    KeepsNoRecord: {suite.rejections_hold_the_record},
+    MakesText: {suite.columns_are_as_agreed},
+    ArrivesNow: {suite.arrival_is_kept},
+    CountsItsCalls: {suite.repeatable_means_equal},
+}
+FOUND_IN_PRODUCTION = {
+    LosesARow: "loses",
+    DoublesARow: "reorders or repeats",
+    InventsARow: "invents",
+    SwapsOneForAnother: "invents",
+    RefusesAndDelivers: "both delivers and ends",
+    DropsAndDelivers: "both delivers and ends",
+    RefusesTwice: "ends more than once",
+    RefusesAndDrops: "ends more than once",
+    Reorders: "reorders or repeats",
+    ForgetsParts: "reorders or repeats",
+}
+
+
+def broken_by(harness: Harness) -> set[str]:
+    broken = set()
+    for law in LAWS:
+        try:
+            law(harness)
+        except Exception:  # how a law complains, or the wrong thing itself
+            broken.add(law.__name__)
+    return broken
+
+
+def test_the_right_one_passes() -> None:
+    """The transform that the canaries are made from keeps every law, so each fails by its own fault."""
+    assert broken_by(Canary(Right)) == set()
+
+
+@pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.__name__)
+def test_canary_fails(canary: type[Right]) -> None:
+    """A wrong transform breaks just the laws that forbid what it does."""
+    assert broken_by(Canary(canary)) == {law.__name__ for law in CANARIES[canary]}
+
+
+def test_every_law_can_fail() -> None:
+    """Each law has a canary that breaks it."""
+    assert set().union(*CANARIES.values()) == set(LAWS)
+
+
+@pytest.mark.parametrize("canary", FOUND_IN_PRODUCTION, ids=lambda canary: canary.__name__)
+def test_pipeline_finds(canary: type[Right]) -> None:
+    """What would lose, double or invent a record is found before it is sent, and said in words."""
+    given = rows(RECORDS)
+    with pytest.raises(BrokenLaw, match=f"{canary.__name__} {FOUND_IN_PRODUCTION[canary]} rows: "):
+        verify(given, canary()(given), canary.__name__)
+
+
+def test_pipeline_lets_the_right_one_pass() -> None:
+    """The check finds nothing wrong with a transform that is right."""
+    for given in suite.slices(Canary(Right)):
+        verify(given, Right()(given), "Right")

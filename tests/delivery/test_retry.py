@@ -1,0 +1,92 @@
+"""Back-off and deadline, on a clock given by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firehose.delivery.retry import WISH_LIMIT_SECONDS, Patience
+
+SECONDS = st.floats(0, 1e6, allow_nan=False)
+
+
+def test_waits_double_up_to_the_limit() -> None:
+    """Without jitter the waits are 1, 2, 4, 8, and never more than the limit."""
+    patience, waits = Patience(1, 10), []
+    for attempt in range(6):
+        patience.failed(float(attempt), "busy")
+        waits.append(patience.wait_seconds(float(attempt), 0.0))
+    assert waits == [1, 2, 4, 8, 10, 10]
+
+
+@given(jitter=st.floats(0, 1, exclude_max=True), attempts=st.integers(1, 5000))
+def test_jitter_takes_off_at_most_half(jitter: float, attempts: int) -> None:
+    """However many attempts there were, a wait lies between half of the doubled one and all of it."""
+    patience = Patience(1, 60, attempts=attempts)
+    whole = patience.wait_seconds(0.0, 0.0)
+    assert whole / 2 <= patience.wait_seconds(0.0, jitter) <= whole <= 60
+
+
+@pytest.mark.parametrize(("wished", "wait"), [(30.0, 30.0), (0.1, 1.0), (120.0, 120.0), (1e9, WISH_LIMIT_SECONDS)])
+def test_far_side_wish_is_honoured(wished: float, wait: float) -> None:
+    """A wait is never shorter than the far side asked for, within reason."""
+    patience = Patience(1, 60)
+    patience.failed(0.0, "busy")
+    assert patience.wait_seconds(0.0, 0.9, wished) == pytest.approx(max(wait, 0.55) if wished > 1 else 0.55)
+
+
+def test_deadline_runs_from_the_first_failure() -> None:
+    """It is the first failed attempt that starts the deadline, and the reason of the last one that is told."""
+    patience = Patience(1, 60, deadline_seconds=100)
+    patience.failed(1000.0, "first")
+    patience.failed(1099.0, "second")
+    assert patience.given_up is None
+    patience.failed(1100.0, "third")
+    patience.failed(1200.0, "fourth")
+    assert patience.given_up == "third"
+
+
+def test_no_wait_passes_the_deadline() -> None:
+    """The last attempt is made when the deadline comes, whatever the far side wished."""
+    patience = Patience(8, 60, deadline_seconds=5)
+    patience.failed(0.0, "busy")
+    assert patience.wait_seconds(0.0, 0.0, wished=50.0) == 5
+
+
+def test_no_deadline_no_end() -> None:
+    """Without a deadline nothing is ever given up."""
+    patience = Patience(1, 60)
+    for year in range(100):
+        patience.failed(year * 3.2e7, "busy")
+    assert patience.given_up is None
+
+
+def test_zero_deadline_gives_up_at_once() -> None:
+    """With a deadline of zero seconds the first failure is the last."""
+    patience = Patience(1, 60, deadline_seconds=0)
+    patience.failed(7.0, "busy")
+    assert patience.given_up == "busy"
+
+
+def test_obstruction_costs_no_patience() -> None:
+    """A failure on our own side neither starts the deadline nor ends it, but is waited for like any other."""
+    patience = Patience(1, 60, deadline_seconds=10)
+    patience.failed(0.0, "disk", obstructed=True)
+    assert patience.failed_at is None
+    patience.failed(100.0, "busy")
+    patience.failed(200.0, "disk", obstructed=True)
+    assert patience.given_up is None
+    assert patience.wait_seconds(200.0, 0.0) == 4
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.booleans()), max_size=30), SECONDS, st.one_of(st.none(), SECONDS))
+def test_wait_is_never_negative_or_nothing(
+    failures: list[tuple[float, bool]], deadline: float, wished: float | None
+) -> None:
+    """Whatever happened before, the next attempt is a while away: failing never spins."""
+    patience, now = Patience(1, 60, deadline), 0.0
+    for passed, obstructed in failures:
+        now += passed
+        patience.failed(now, "x", obstructed=obstructed)
+        assert patience.wait_seconds(now, 0.5, wished) > 0.0005

@@ -1,0 +1,54 @@
+"""Says which of the lines that were sent are missing at the far side, and which are there more than once."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What became of lines that were sent. `repeated` are surplus copies; `strange` was never sent."""
+
+    missing: Counter[str]
+    repeated: Counter[str]
+    strange: set[str]
+
+    @property
+    def exact(self) -> bool:
+        """Everything is there, once, and nothing else."""
+        return not (self.missing or self.repeated or self.strange)
+
+    def __str__(self) -> str:
+        parts = {"missing": self.missing, "repeated": self.repeated, "strange": self.strange}
+        return "; ".join(f"{name} {len(lines)}: {list(lines)[:SHOWN]}" for name, lines in parts.items())
+
+
+def count(sent: Iterable[str], found: Iterable[str]) -> Count:
+    """Compares what was sent with what was found, copy by copy."""
+    wanted, there = Counter(sent), Counter(found)
+    surplus = there - wanted
+    strange = set(surplus) - set(wanted)
+    return Count(wanted - there, Counter({line: n for line, n in surplus.items() if line not in strange}), strange)
+
+
+def assert_each_once(sent: Iterable[str], found: Iterable[str]) -> None:
+    counted = count(sent, found)
+    assert counted.exact, str(counted)
+
+
+def access_log(lines: int, seed: int = 1) -> list[str]:
+    """Lines as a web server writes them (Combined Log Format), no two alike."""
+    dice = random.Random(seed)
+    agents = ("Mozilla/5.0 (X11; Linux x86_64)", "curl/8.5.0", 'odd "agent" \\x22 {"a": }', "Bot/1.0 (ünïcode ☂)")
+    return [
+        f"10.{dice.randrange(256)}.{dice.randrange(256)}.{dice.randrange(256)} - - "
+        f"[17/May/2015:10:{number // 60 % 60:02d}:{number % 60:02d} +0000] "
+        f'"GET /item/{seed}-{number:07d}?q={dice.getrandbits(64):x} HTTP/1.1" '
+        f'{dice.choice((200, 200, 304, 404, 500))} {dice.randrange(100_000)} "-" "{dice.choice(agents)}"'
+        for number in range(lines)
+    ]
