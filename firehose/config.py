@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from firehose import registry, yaml_file
 from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
 
+STREAMS = "delivery_streams"
 STREAM_NAME = r"(?!\.{1,2}$)[a-zA-Z0-9_.-]{1,64}"
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -26,7 +27,7 @@ GIB = 1024 * MIB
 class Block(BaseModel):
     """A block of the file: unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class ServiceOptions(Block):
@@ -39,12 +40,12 @@ class ServiceOptions(Block):
     drain_seconds: Annotated[float, Field(ge=0)] = 30
     reserve_mib: Annotated[float, Field(ge=0)] = 256
     delivery: Literal["process", "inline"] = "process"
-    api_keys: tuple[SecretStr, ...] = ()
+    api_keys: tuple[Annotated[SecretStr, Field(min_length=1)], ...] = ()  # an empty one would let everybody in
     sync_threads: Annotated[int, Field(ge=1, le=64)] = 4
     connections: Annotated[int, Field(ge=1)] = 4096
     in_flight_mib: Annotated[float, Field(gt=0)] = 256
     body_limit_mib: Annotated[float, Field(gt=0, le=1024)] = 64
-    decoded_limit_mib: Annotated[float, Field(gt=0, le=1024)] = 64
+    decoded_limit_mib: Annotated[float, Field(gt=0, lt=1024)] = 64
     header_limit_kib: Annotated[float, Field(gt=0)] = 64
     header_seconds: Annotated[float, Field(gt=0)] = 10
     body_seconds: Annotated[float, Field(gt=0)] = 60
@@ -114,7 +115,9 @@ class TransformBlock(Block):
 
 
 class Stream(Block):
-    """A delivery stream's own keys; its plug-in blocks are read with the plug-ins' own options."""
+    """A delivery stream's own keys. Its plug-in blocks are read with the plug-ins' own options; here they are raw, and
+    may hold secrets, so that they are never shown.
+    """
 
     source: DirectPut = DirectPut()
     buffering: BufferingOptions = BufferingOptions()
@@ -124,10 +127,10 @@ class Stream(Block):
     wrap: Literal["none", "message"] = "none"
     validate_json: Annotated[bool, Field(alias="validate")] = False
     strict: bool = False
-    transforms: tuple[dict[str, Any], ...] = ()
-    destination: dict[str, Any] | None = None
-    destinations: tuple[dict[str, Any], ...] | None = None
-    errors: dict[str, Any] | None = None
+    transforms: Annotated[tuple[dict[str, Any], ...], Field(repr=False)] = ()
+    destination: Annotated[dict[str, Any] | None, Field(repr=False)] = None
+    destinations: Annotated[tuple[dict[str, Any], ...] | None, Field(repr=False)] = None
+    errors: Annotated[dict[str, Any] | None, Field(repr=False)] = None
     retry: RetryOptions = RetryOptions()
 
 
@@ -156,7 +159,7 @@ class StreamConfig:
 
     @property
     def size_bytes(self) -> int:
-        return int(self.options.buffering.size_mib * MIB)
+        return max(1, int(self.options.buffering.size_mib * MIB))
 
     def retry(self, destination: str) -> RetryOptions:
         """The destination's own retry options where it gives any, else the stream's."""
@@ -208,19 +211,20 @@ def parse(name: str, text: str, lookup: Callable[[str], str | None] | None = Non
     if not isinstance(file.data, dict):
         raise ConfigError(name, [Problem(1, "", "must be a mapping: service, delivery_streams, ...")])
     resolved = yaml_file.substitute(file, lookup or reference)
-    document = _model(Document, resolved, (), file)
-    streams = dict(_streams(document, resolved, file)) if isinstance(document, Document) else {}
+    # The streams one by one: whatever is wrong with one block hides nothing that is wrong with another.
+    document = _model(Document, {key: value for key, value in resolved.items() if key != STREAMS}, (), file)
+    streams = dict(_streams(resolved.get(STREAMS, {}), file))
     file.check()
     assert isinstance(document, Document)
-    return Config(name, document.service, document.delivery, streams, dict(file.data.get("delivery_streams") or {}))
+    return Config(name, document.service, document.delivery, streams, dict(file.data.get(STREAMS) or {}))
 
 
 def stream(name: str, definition: Mapping[str, Any], lookup: Callable[[str], str | None] | None = None) -> StreamConfig:
     """Resolves one stream's definition as the catalogue keeps it. Raises `ConfigError`."""
     file = YamlFile(f"delivery stream {name}", dict(definition))
     resolved = yaml_file.substitute(file, lookup or reference)
-    options = _model(Stream, resolved, (), file)
-    config = _stream(name, options, (), file) if isinstance(options, Stream) else None
+    options = _options(resolved, (), file)
+    config = _stream(name, options, (), file) if options else None
     file.check()
     assert config is not None
     return config
@@ -228,20 +232,36 @@ def stream(name: str, definition: Mapping[str, Any], lookup: Callable[[str], str
 
 def reference(name: str) -> str | None:
     """The value of `${NAME}` or `${file:/path}`; None where there is none."""
-    if not name.startswith("file:"):
-        return os.environ.get(name)
     try:
+        if not name.startswith("file:"):
+            return os.environ.get(name)
         return FilePath(name[5:]).read_text(encoding="utf-8").rstrip("\n")
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):  # not text, or a name that no file can have
         return None
 
 
-def _streams(document: Document, resolved: Any, file: YamlFile) -> Iterator[tuple[str, StreamConfig]]:
-    for name, options in document.delivery_streams.items():
-        path: Path = ("delivery_streams", name)
-        config = _stream(name, options, path, file)
+def _streams(definitions: Any, file: YamlFile) -> Iterator[tuple[str, StreamConfig]]:
+    if not isinstance(definitions, dict):
+        file.complain((STREAMS,), "must be a mapping of names to delivery streams")
+        return
+    for name, definition in definitions.items():
+        path: Path = (STREAMS, name)
+        options = _options(definition, path, file)
+        config = _stream(name, options, path, file) if options else None
         if config is not None:
             yield name, config
+
+
+def _options(definition: Any, path: Path, file: YamlFile) -> Stream | None:
+    """The stream's own keys. Those that are wrong are complained of and left out, so that the rest is looked at too."""
+    try:
+        return Stream.model_validate(definition)
+    except ValidationError as error:
+        _complain(error, Stream, path, file)
+        wrong = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
+    if not isinstance(definition, dict):
+        return None
+    return Stream.model_validate({key: value for key, value in definition.items() if key not in wrong})
 
 
 def _stream(name: str, options: Stream, path: Path, file: YamlFile) -> StreamConfig | None:
@@ -274,7 +294,11 @@ def _destination_blocks(options: Stream, path: Path, file: YamlFile) -> dict[str
         given = [((*path, "destination"), options.destination)]
     else:
         given = [((*path, "destinations", i), block) for i, block in enumerate(options.destinations or ())]
-    if not given:
+    wrong = any(
+        getattr(options, key) is None and file.written((*path, key)) is not None
+        for key in ("destination", "destinations")
+    )
+    if not given and not wrong:
         file.complain(path, "has no destination; give one, such as destination: {type: folder, path: out}")
     blocks: dict[str, Block | None] = {}
     for place, raw in given:
@@ -288,9 +312,9 @@ def _destination_blocks(options: Stream, path: Path, file: YamlFile) -> dict[str
 
 def _plugin(kind: str, raw: Mapping[str, Any], path: Path, file: YamlFile) -> Block | None:
     """Reads one plug-in's block with the options of its type."""
-    table = registry.names(kind)
     chosen = raw.get("type")
-    if not isinstance(chosen, str) or chosen not in table:
+    if not isinstance(chosen, str) or not registry.has(kind, chosen):
+        table = registry.names(kind)
         hint = yaml_file.nearest(str(chosen), table) if chosen else f"choose from {', '.join(table)}"
         file.complain((*path, "type"), f"{'unknown' if chosen else 'is missing:'} {kind[:-1]} type; {hint}")
         return None
@@ -306,10 +330,14 @@ def _model(model: type[Block], data: Any, path: Path, file: YamlFile) -> Block |
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        for detail in error.errors(include_url=False, include_context=True):
-            place = (*path, *(step for step in detail["loc"] if step != "[key]"))
-            file.complain(place, _message(model, detail, place, file))
+        _complain(error, model, path, file)
         return None
+
+
+def _complain(error: ValidationError, model: type[Block], path: Path, file: YamlFile) -> None:
+    for detail in error.errors(include_url=False, include_context=True):
+        place = (*path, *(step for step in detail["loc"] if step != "[key]"))
+        file.complain(place, _message(model, detail, place, file))
 
 
 def _message(model: type[Block], detail: Mapping[str, Any], place: Path, file: YamlFile) -> str:

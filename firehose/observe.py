@@ -77,6 +77,35 @@ METRICS: Mapping[str, Described] = {
 Sample = tuple[str, tuple[str, ...], float]
 
 
+def exposed(name: str) -> str:
+    """The metric's name on the page: Prometheus' counters end in `_total`."""
+    return f"{name}_total" if METRICS[name].kind == "counter" else name
+
+
+def metrics_page() -> str:
+    """All metrics as a page of documentation: docs/metrics.md is this, and a test holds that."""
+    rows = [
+        f"| `{exposed(name)}` | {one.kind} | {', '.join(one.labels)} | {one.says} | {one.aws} |"
+        for name, one in METRICS.items()
+    ]
+    return "\n".join([*METRICS_PAGE, *rows, ""])
+
+
+METRICS_PAGE = (
+    "# Metrics",
+    "",
+    "`GET /metrics` has these, in Prometheus' text format. The last column names the metric of AWS (namespace",
+    "`AWS/Firehose`) that says the same of a delivery stream, for dashboards that are moved here. `DeliveryTo*` stands",
+    "for `DeliveryToS3` and its like; where AWS publishes a sum per minute, take `increase()` over one.",
+    "",
+    "Conservation: for each stream and destination `firehose_imbalance_records` is 0 at every moment. Anything else is",
+    "worth an alert, and so are a growing `firehose_oldest_record_age_seconds` and `firehose_held_records` over 0.",
+    "",
+    "| name | kind | labels | meaning | AWS |",
+    "|---|---|---|---|---|",
+)
+
+
 @dataclass(slots=True)
 class Requests:
     """Counts of the front door. Plain numbers: they are touched once per request."""
@@ -143,7 +172,7 @@ def configure(form: str, level: str) -> None:
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),  # whatever standard error is by then
     )
 
 

@@ -47,6 +47,11 @@ def names(kind: str) -> list[str]:
     return sorted({*TABLES[kind], *(point.name for point in entry_points(group=f"firehose.{kind}"))})
 
 
+def has(kind: str, name: str) -> bool:
+    """Whether there is such a type. Only where our own tables lack it are the installed packages looked through."""
+    return name in TABLES[kind] or name in names(kind)
+
+
 def plugin(kind: str, name: str) -> Any:
     """The plug-in's class, imported now. Its `Options` say what its block may hold."""
     dotted = TABLES[kind].get(name)

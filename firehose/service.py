@@ -15,11 +15,11 @@ from typing import Any
 
 import uvloop
 
+from firehose import catalogue as catalogues
 from firehose import config as configuration
 from firehose import observe
 from firehose.buffer import layout
 from firehose.buffer.disk import LocalDisk
-from firehose.catalogue import Catalogue
 from firehose.config import MIB, Config
 from firehose.contracts import Disk, Lock
 from firehose.courier import Asked, Courier, Inline, Process
@@ -39,6 +39,7 @@ from firehose.streams import Streams
 from firehose.yaml_file import ConfigError
 
 FLUSH_POLL_SECONDS = 0.05
+READY_SECONDS = 1.0  # probes are impatient: whatever the delivery half does, they hear of the disk in time
 
 
 class StartError(Exception):
@@ -59,6 +60,8 @@ class Service:
         self._admission = Admission(int(config.service.in_flight_mib * MIB))
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[None]] = set()
         self.port = 0
 
     async def start(self) -> None:
@@ -66,17 +69,19 @@ class Service:
         listening = listen(self.config)
         try:
             self._take_data_dir()
-            catalogue = Catalogue(self._disk, self._data_dir)
+            catalogue = catalogues.opened(self._disk, self._data_dir, observe.damaged)
             self._streams = Streams(self._data_dir, self._disk, self._runtime, self.config.service, catalogue)
             self._streams.recover()
             self._streams.follow(self.config)
             self._courier = self._make_courier()
             self._streams.send = self._courier.send
             await self._courier.start()
-        except BaseException:
+        except BaseException as error:
             listening.close()
             if self._lock is not None:
                 self._lock.close()
+            if isinstance(error, OSError):
+                raise StartError(f"service.data_dir: {error}; mend it, or choose another folder") from error
             raise
         self.port = listening.getsockname()[1]
         self._server = server(self._front(), self.config.service)
@@ -90,10 +95,15 @@ class Service:
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: setattr(self, "_reloading", loop.create_task(self.reload())))
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         await self.start()
         await ended.wait()
         await self.stop()
+
+    def _hang_up(self) -> None:
+        task = asyncio.get_running_loop().create_task(self.reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     async def stop(self) -> None:
         """Answers what is under way, seals what is open, delivers what it can within `drain_seconds`."""
@@ -114,29 +124,36 @@ class Service:
         except ConfigError as error:
             observe.log.error("config.invalid", problems=[str(problem) for problem in error.problems])
             return
+        async with self._reloading:
+            await self._follow(config)
+
+    async def _follow(self, config: Config) -> None:
         if config.service != self.config.service or config.delivery != self.config.delivery:
             observe.log.warning("config.restart_needed", what="service and delivery options follow at the next start")
-        self.config = Config(config.name, self.config.service, self.config.delivery, config.streams, config.definitions)
-        await self._streams.refollow(self.config)
-        self._courier.send({"do": "reload"})
+        config = Config(config.name, self.config.service, self.config.delivery, config.streams, config.definitions)
+        try:
+            await self._streams.refollow(config)
+        except OSError as error:  # the catalogue could not be written: all stays as it was
+            observe.log.error("config.not_followed", reason=str(error), hint="mend the disk, then reload again")
+            return
+        self.config = config
         observe.log.info("config.reloaded", streams=len(config.streams))
 
     # What people and machines ask.
 
     async def ready(self) -> dict[str, str]:
-        service = self.config.service
-        checks = {"disk": "ok", "delivery": "ok" if self._courier.up else "ok, but the delivery half is not running"}
-        try:
-            free = self._disk.free_bytes(self._data_dir)
-            if free < service.reserve_mib * MIB:
-                checks["disk"] = f"{free // MIB} MiB free, less than service.reserve_mib: free some space"
-        except OSError as error:
-            checks["disk"] = f"does not answer: {error}"
-        if self._streams.disk_trouble:
-            checks["disk"] = self._streams.disk_trouble
+        checks = {
+            "disk": await self._streams.disk_check(),
+            "delivery": f"ok, but the delivery half: {trouble}" if (trouble := self._courier.trouble) else "ok",
+        }
         for name in self._streams.full():
             checks[f"stream {name}"] = "ok, but its buffer is at limit_gib and answers 503"
-        for standing in await self.standings():
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                standings = await self.standings()
+        except TimeoutError:
+            return {**checks, "delivery": "ok, but the delivery half does not answer"}
+        for standing in standings:
             for place in standing.places:
                 if place.paused:
                     checks[f"stream {standing.name} to {place.destination}"] = f"ok, but paused: {place.paused}"
@@ -157,12 +174,15 @@ class Service:
             ("firehose_in_flight_bytes", (), self._admission.in_flight_bytes),
             ("firehose_delivery_up", (), float(self._courier.up)),
             ("firehose_delivery_restarts", (), self._courier.restarts),
-            ("firehose_disk_free_bytes", (), self._disk.free_bytes(self._data_dir)),
             ("firehose_disk_failures", (), self._streams.disk_failures),
             ("firehose_damaged_files", (), self._streams.damaged_files),
         ]
         if self._server is not None:
             own.append(("firehose_connections", (), len(self._server.server_state.connections)))
+        try:
+            own.append(("firehose_disk_free_bytes", (), self._disk.free_bytes(self._data_dir)))
+        except OSError:
+            pass  # /readyz says so; the rest is worth having all the more
         now = self._runtime.now_ms()
         return observe.render([*own, *self._requests.samples(), *samples(await self.standings(), now)])
 
@@ -176,7 +196,8 @@ class Service:
         goal = self._streams.sealed_records()
         try:
             async with asyncio.timeout(wait_seconds):
-                while not self._streams.reached(stream, goal, await self._courier.stats()):
+                # The answer is in another process: there is nothing here to wait for.
+                while not self._streams.reached(stream, goal, await self._courier.stats()):  # noqa: ASYNC110
                     await asyncio.sleep(FLUSH_POLL_SECONDS)
         except TimeoutError:
             return False
@@ -248,9 +269,10 @@ def listen(config: Config) -> socket.socket:
     try:
         listening.bind((host, port))
         listening.listen(2048)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         listening.close()
-        raise StartError(f"service.listen: cannot listen on {host}:{port}: {error.strerror}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise StartError(f"service.listen: cannot listen on {host}:{port}: {reason}") from error
     listening.setblocking(False)
     return listening
 

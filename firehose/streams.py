@@ -5,6 +5,7 @@ Start, reload and, later, API calls are one path: `follow` makes the running str
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
@@ -19,11 +20,12 @@ from firehose.contracts import Disk
 from firehose.delivery_half import Message
 from firehose.ingest.intake import Intake
 from firehose.ingest.splitting import SplitOptions
-from firehose.model import Origin, Segment, SegmentKey, Totals
+from firehose.model import Segment, SegmentKey, Totals
 from firehose.runtime import Runtime
 from firehose.standing import PlaceStanding, StreamStanding
 
 T = TypeVar("T")
+SEAL_POLL_SECONDS = 0.002
 UNKNOWN = Limits(5 * MIB, 300, 20 * GIB, 0)  # of a stream that only its buffer knows: nothing is appended to it
 
 
@@ -36,7 +38,6 @@ class Streams:
         self.intakes: dict[str, Intake] = {}
         self.configs: dict[str, StreamConfig] = {}
         self.entries: dict[str, Entry] = {}
-        self.disk_trouble = ""
         self.disk_failures = 0
         self.damaged_files = 0
         self.send: Callable[[Message], None] = lambda message: None
@@ -47,6 +48,7 @@ class Streams:
         self._catalogue = catalogue
         self._threads = runtime.threads("sync", service.sync_threads)
         self._appenders: dict[str, DiskAppender] = {}
+        self._trying = asyncio.Lock()
 
     def recover(self) -> None:
         """Makes every buffer on disk whole. Raises `NewerFormat`, OSError."""
@@ -66,9 +68,14 @@ class Streams:
         _replace(self.intakes, {name: self._intake(stream) for name, stream in config.streams.items()})
 
     async def refollow(self, config: Config) -> None:
-        """Follows a new configuration; what a stream that is gone has open is sealed, to be delivered."""
+        """Follows a new configuration and tells the delivery half, before it can hear of a segment of a version that
+        it does not know. What a stream that is gone has open is sealed, to be delivered.
+        """
+        while any(appender.sealing for appender in self._appenders.values()):  # noqa: ASYNC110  # soon over, and rare
+            await asyncio.sleep(SEAL_POLL_SECONDS)
         gone = [name for name in self.intakes if name not in config.streams]
         self.follow(config)
+        self.send({"do": "reload"})
         for name in gone:
             await self._appenders[name].seal()
 
@@ -92,6 +99,18 @@ class Streams:
     def check_removed(self) -> None:
         for appender in self._appenders.values():
             appender.check_removed()
+
+    async def disk_check(self) -> str:
+        """`ok` where a small file can be made durable now; else what keeps it."""
+        try:
+            async with self._trying:
+                free, reserve = self._disk.free_bytes(self._data_dir), self._service.reserve_mib
+                if free < reserve * MIB:
+                    return f"{free // MIB} MiB free, less than service.reserve_mib ({reserve:g}): free some space"
+                await self._threads.run(partial(self._disk.replace, f"{self._data_dir}/probe", b"written\n"))
+        except OSError as error:
+            return f"service.data_dir cannot be written: {error.strerror or error}"
+        return "ok"
 
     def full(self) -> list[str]:
         """Streams that answer 503 because their buffer is at its limit."""
@@ -158,8 +177,7 @@ class Streams:
         state = State(found.accepted, found.accepted)
         for segment, file_bytes in found.segments.items():
             state.sealed(segment, file_bytes)
-        origins = {**book.origins.get(stream, {}), **found.origins}
-        state.origins = {partition: Origin(partition, cursor) for partition, cursor in origins.items()}
+        state.remember(book.origins.get(stream, {}), found.origins)
         return self._appender(stream, state)
 
     def _appender(self, stream: str, state: State) -> DiskAppender:
@@ -177,13 +195,11 @@ class Streams:
         )
 
     def _sealed(self, segment: Segment) -> None:
-        self.disk_trouble = ""
         observe.segment_sealed(segment)
         self.send({"do": "sealed", "segment": segment.key})
 
     def _failed(self, reason: str) -> None:
         self.disk_failures += 1
-        self.disk_trouble = reason
         observe.disk_failed(reason)
 
     def _intake(self, stream: StreamConfig) -> Intake:

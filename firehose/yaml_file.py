@@ -6,7 +6,7 @@ Pure: what a variable or a secret file holds comes in as a function. A problem n
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -15,6 +15,7 @@ import yaml
 
 Path = tuple[str | int, ...]
 REFERENCE = re.compile(r"\$(\$?)\{([^}]*)\}")
+VALUES_LIMIT = 100_000  # of a file: anchors of anchors grow without end
 SECRET_KEY = re.compile(r"password|secret|token|access_key|api_key", re.IGNORECASE)
 
 
@@ -49,8 +50,14 @@ class YamlFile:
     data: Any
     lines: dict[Path, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    resolved: dict[Path, str] = field(default_factory=dict, repr=False)  # values that references gave
 
     def complain(self, path: Path, message: str) -> None:
+        """What is wrong at `path`. Where the message repeats a value that came by reference, the reference is shown."""
+        for place, value in self.resolved.items():
+            written = str(self.written(place))
+            if place[: len(path)] == path and value not in written:
+                message = message.replace(value, written)
         self.problems.append(Problem(self.line(path), dotted(path), message))
 
     def line(self, path: Path) -> int:
@@ -93,35 +100,65 @@ def parse(name: str, text: str) -> YamlFile:
         raise ConfigError(name, [Problem(line, "", f"not valid YAML: {error.problem}")]) from None
     except yaml.YAMLError as error:
         raise ConfigError(name, [Problem(0, "", f"not valid YAML: {error}")]) from None
+    except RecursionError:
+        raise ConfigError(name, [Problem(0, "", "is nested too deeply, or an anchor holds itself")]) from None
     return file
 
 
 def _value(node: yaml.Node, path: Path, file: YamlFile) -> Any:
     file.lines[path] = node.start_mark.line + 1
+    if len(file.lines) > VALUES_LIMIT:
+        raise yaml.YAMLError(f"more than {VALUES_LIMIT} values, once its anchors are unfolded")
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, file)
     if isinstance(node, yaml.SequenceNode):
         return [_value(child, (*path, index), file) for index, child in enumerate(node.value)]
-    return yaml.SafeLoader("").construct_object(node)
+    return _scalar(node, path, file)
+
+
+def _scalar(node: yaml.Node, path: Path, file: YamlFile) -> Any:
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # such as a date of a 13th month: the library lets out whatever its parts raise
+        file.complain(path, f"cannot be read as {node.tag.rpartition(':')[2]}: {error}")
+        return None
 
 
 def _mapping(node: yaml.MappingNode, path: Path, file: YamlFile) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    loader = yaml.SafeLoader("")
-    loader.flatten_mapping(node)
+    for name, (key_node, child) in _members(node, path, file).items():
+        values[name] = _value(child, (*path, name), file)
+        file.lines[(*path, name)] = key_node.start_mark.line + 1
+    return values
+
+
+def _members(node: yaml.MappingNode, path: Path, file: YamlFile) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+    """The mapping's keys and values, merged ones (`<<`) included: a key of its own goes before a merged one."""
+    _named(node, path, file, "this key is given twice; keep one")
+    yaml.SafeLoader("").flatten_mapping(node)
+    members = _named(node, path, file)
+    node.value = list(members.values())  # an alias meets this node again, and must not take merged keys for its own
+    return members
+
+
+def _named(
+    node: yaml.MappingNode, path: Path, file: YamlFile, doubled: str = ""
+) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+    """Keys by name, the last one of a name; with `doubled`, each further one is complained of so."""
+    members: dict[str, tuple[yaml.Node, yaml.Node]] = {}
     for key_node, child in node.value:
-        key: Hashable = loader.construct_object(key_node)
-        name = key if isinstance(key, str) else key_node.value
+        name = key_node.value
         if not isinstance(name, str):
             file.lines[path] = key_node.start_mark.line + 1
             file.complain(path, "a key must be plain text")
             continue
-        if name in values:
+        if doubled and name in members:
             file.lines[(*path, name)] = key_node.start_mark.line + 1
-            file.complain((*path, name), "this key is given twice; keep one")
-        values[name] = _value(child, (*path, name), file)
-        file.lines[(*path, name)] = key_node.start_mark.line + 1
-    return values
+            file.complain((*path, name), doubled)
+        members[name] = (key_node, child)
+    return members
 
 
 def substitute(file: YamlFile, lookup: Callable[[str], str | None]) -> Any:
@@ -138,7 +175,8 @@ def _substitute(value: Any, path: Path, file: YamlFile, lookup: Callable[[str], 
     if isinstance(value, list):
         return [_substitute(child, (*path, index), file, lookup) for index, child in enumerate(value)]
     if isinstance(value, str) and "${" in value:
-        return REFERENCE.sub(lambda match: _reference(match, path, file, lookup), value)
+        value = REFERENCE.sub(lambda match: _reference(match, path, file, lookup), value)
+        file.resolved[path] = value
     return value
 
 
@@ -151,8 +189,12 @@ def _reference(match: re.Match[str], path: Path, file: YamlFile, lookup: Callabl
     if found or (found is not None and not has_default):
         return found
     if not has_default:
-        what = f"the file {name[5:]} cannot be read" if name.startswith("file:") else f"{name} is not set"
-        file.complain(path, f"{what}; set it, or write a default: ${{{name}:-value}}")
+        if name.startswith("file:"):
+            file.complain(path, f"the file {name[5:]} cannot be read as text; make it readable to the service's user")
+        elif name:
+            file.complain(path, f"{name} is not set; set it, or write a default: ${{{name}:-value}}")
+        else:
+            file.complain(path, "a reference names nothing; write ${NAME}, or $${ where ${ itself is meant")
     return default
 
 

@@ -89,6 +89,7 @@ def api(orders: Orders, keys: Keys) -> FastAPI:
         title="firehose",
         version=__version__,
         description="Control plane of a self-hosted Amazon Data Firehose. Records go to POST /ingest/{stream}.",
+        redirect_slashes=False,  # a redirected POST loses its body, or its sender
     )
 
     def keyed(request: Request) -> None:

@@ -85,9 +85,7 @@ class AwsJson:
         return self._reply(error.status, body, (b"x-amzn-errortype", error.code.encode()), *error.headers)
 
     def _reply(self, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> Reply:
-        return Reply(
-            status, body, ((b"x-amzn-requestid", self._request_id().encode()), CONTENT_TYPE, *headers)
-        )
+        return Reply(status, body, ((b"x-amzn-requestid", self._request_id().encode()), CONTENT_TYPE, *headers))
 
 
 def _refusal(status: int, reason: str, after_seconds: float) -> ApiError:
@@ -174,9 +172,7 @@ def read(body: bytes, shape: Shape) -> dict[str, Any]:
     found = list(_violations(request, shape, ""))
     if found:
         errors = "error" if len(found) == 1 else "errors"
-        raise ApiError(
-            "ValidationException", f"{len(found)} validation {errors} detected: {'; '.join(found)}"
-        )
+        raise ApiError("ValidationException", f"{len(found)} validation {errors} detected: {'; '.join(found)}")
     return request
 
 

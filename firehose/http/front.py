@@ -20,6 +20,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 CHUNKED_STEP_BYTES = 256 * 1024  # a body of unknown size takes room in steps of this
+LINGER_SECONDS = 2.0  # a refused client that still sends its body has that long to stop and read the answer
 
 
 class Gone(Exception):
@@ -58,7 +59,7 @@ class Front:
         finally:
             self.admission.release(body.admitted)
         self.requests.add(dialect, reply.status, body.size)
-        await _send(send, reply, head.method, close=not body.complete)
+        await _send(send, reply, head.method, body)
 
 
 class _Body:
@@ -71,7 +72,7 @@ class _Body:
         self._receive = receive
         self.admitted = 0
         self.size = 0
-        self.complete = False
+        self.complete = b"content-length" not in head.headers and b"transfer-encoding" not in head.headers
 
     async def answer(self) -> Reply:
         early = self._route.begin(self._head)
@@ -92,8 +93,8 @@ class _Body:
 
     def _refusal(self, size: int) -> Reply | None:
         """Takes room for that many bytes more, or says why not."""
-        if self.admitted + size > self._route.body_limit_bytes:
-            return self._route.refuse(413, f"the body is larger than {self._route.body_limit_bytes} bytes", 0.0)
+        if self.admitted + size > self._limit_bytes:
+            return self._route.refuse(413, f"the body is larger than {self._limit_bytes} bytes", 0.0)
         if not self._front.admission.admit(size):
             return self._route.refuse(503, "too many bytes in flight", OVERLOAD_SECONDS)
         self.admitted += size
@@ -118,14 +119,38 @@ class _Body:
             self.complete = not message.get("more_body", False)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    @property
+    def _limit_bytes(self) -> int:
+        """What can never be admitted is too large, however much patience the client has."""
+        return min(self._route.body_limit_bytes, self._front.admission.limit_bytes)
+
     def _room_left(self) -> int:
-        return max(0, self._route.body_limit_bytes - self.admitted)
+        return max(0, self._limit_bytes - self.admitted)
+
+    async def discard(self) -> None:
+        """Reads on for a moment and keeps nothing: a connection closed under a client that still sends is reset, and
+        the client would never see why.
+        """
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self.complete:
+                    message = await self._receive()
+                    gone = message["type"] == "http.disconnect"
+                    self.complete = gone or not message.get("more_body", False)
+        except TimeoutError:
+            pass  # the carrier closes the connection under it
 
 
-async def _send(send: Send, reply: Reply, method: str, close: bool) -> None:
+async def _send(send: Send, reply: Reply, method: str, body: _Body) -> None:
     """Sends the reply. Where the body was not read to its end the connection cannot be used again."""
     headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
-    if close:
+    if not body.complete:
         headers.append((b"connection", b"close"))
+    content = b"" if method == "HEAD" else reply.body
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})
+    if body.complete:
+        await send({"type": "http.response.body", "body": content})
+        return
+    await send({"type": "http.response.body", "body": content, "more_body": True})
+    await body.discard()
+    await send({"type": "http.response.body", "body": b""})

@@ -20,14 +20,22 @@ HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-lengt
 HEAD_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
+class HeadTooLarge(Exception):
+    """The head is over `header_limit_kib`. Raised within the parser, which then gives the connection up."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. Once a request has begun, its head must be whole within `header_seconds`."""
+    """One connection. Once a request has begun, its head must be whole within `header_seconds`; where none is under
+    way, the next must begin within `keep_alive_seconds`.
+    """
 
     def __init__(self, options: ServiceOptions, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._options = options
-        self._in_head = False
-        self._head_bytes = 0
+        self._in_head = self._in_message = False
+        self._head_bytes = 0  # of the fields that are whole
+        self._head_read_bytes = 0  # read since the head began, without a piece that it shares with the one before
+        self._piece_bytes = 0  # of the piece that is read now, while no request has had a part of it
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -35,33 +43,67 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) > self._options.connections:
             self._refuse(TOO_MANY)
         else:
-            self._time(self._options.keep_alive_seconds)
+            self._time(self._options.keep_alive_seconds, b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._head_read_bytes += len(data) if self._in_head else 0
+        self._piece_bytes = 0 if self._in_message else len(data)
         super().data_received(data)
         if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > self._options.header_limit_kib * 1024:
+            if self._head_read_bytes > self._limit_bytes:
                 self._refuse(HEAD_TOO_LARGE)
             elif self._head_timer is None:
-                self._time(self._options.header_seconds)
+                self._time(self._options.header_seconds, HEAD_TOO_SLOW)
+        elif self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._time(self._options.keep_alive_seconds, b"")  # stray bytes ended the timer of an idle connection
 
     def on_message_begin(self) -> None:
         self._end_timer()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head = self._in_message = True
+        self._head_bytes = 0
+        self._head_read_bytes, self._piece_bytes = self._piece_bytes, 0
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._end_timer()
         self._in_head = False
         super().on_headers_complete()
 
-    def _time(self, seconds: float) -> None:
-        self._head_timer = self.loop.call_later(seconds, self._refuse, HEAD_TOO_SLOW)
+    def send_400_response(self, msg: str) -> None:
+        """What the parser gave up. A connection that was answered already is closed and gets no second answer."""
+        if self._head_bytes > self._limit_bytes:
+            self._refuse(HEAD_TOO_LARGE)
+        elif not self.transport.is_closing():
+            super().send_400_response(msg)
+        self._in_head = False
+
+    @property
+    def _limit_bytes(self) -> int:
+        return int(self._options.header_limit_kib * 1024)
+
+    def _count(self, size_bytes: int) -> None:
+        self._head_bytes += size_bytes
+        if self._head_bytes > self._limit_bytes:
+            raise HeadTooLarge
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        super().on_message_complete()
+
+    def _time(self, seconds: float, answer: bytes) -> None:
+        self._head_timer = self.loop.call_later(seconds, self._refuse, answer)
 
     def _end_timer(self) -> None:
         if self._head_timer is not None:

@@ -109,9 +109,7 @@ async def test_bugs_are_not_hidden() -> None:
         await ROUTE.finish(head("X.Bug"), b"")
 
 
-@pytest.mark.parametrize(
-    "target", [None, "", "Firehose_20150804.Nothing", "firehose_20150804.echo", "x" * 50_000]
-)
+@pytest.mark.parametrize("target", [None, "", "Firehose_20150804.Nothing", "firehose_20150804.echo", "x" * 50_000])
 def test_unknown_operation(target: str | None) -> None:
     """A target that no operation has is refused before the body is read, in a bounded answer."""
     reply = ROUTE.begin(head(target))
@@ -147,9 +145,7 @@ def test_retry_after(seconds: float, header: bytes) -> None:
 
 def test_read_gives_typed_members() -> None:
     """Blobs are decoded, numbers and booleans kept, and members that the model does not know left out."""
-    read_back = read(
-        **GOOD, Limit=3, Enabled=True, At=1.5, Records=[{"Data": "QUI=", "x": 1}], Unknown={"y": 2}
-    )
+    read_back = read(**GOOD, Limit=3, Enabled=True, At=1.5, Records=[{"Data": "QUI=", "x": 1}], Unknown={"y": 2})
     assert read_back == {**GOOD, "Limit": 3, "Enabled": True, "At": 1.5, "Records": [{"Data": b"AB"}]}
 
 

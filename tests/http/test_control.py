@@ -53,9 +53,7 @@ def stream(
     return StreamConfig("logs", options, {str(n): block for n, block in enumerate(blocks)}, errors)
 
 
-def entry(
-    name: str = "logs", version: int = 1, state: State = "ACTIVE", updated_ms: int | None = None
-) -> Entry:
+def entry(name: str = "logs", version: int = 1, state: State = "ACTIVE", updated_ms: int | None = None) -> Entry:
     return Entry(name, "yaml", state, CREATED_MS, version, {}, updated_ms)
 
 
@@ -80,9 +78,7 @@ def control(streams: Mapping[str, StreamConfig], *entries: Entry) -> Control:
 
 async def describe(config: StreamConfig | None, **fields: Any) -> Any:
     streams = {} if config is None else {"logs": config}
-    answer = await call(
-        control(streams, entry(**fields)), "DescribeDeliveryStream", DeliveryStreamName="logs"
-    )
+    answer = await call(control(streams, entry(**fields)), "DescribeDeliveryStream", DeliveryStreamName="logs")
     return answer["DeliveryStreamDescription"]
 
 
@@ -111,9 +107,7 @@ async def test_a_stream_as_it_was_defined() -> None:
         "CloudWatchLoggingOptions": {"Enabled": False},
     }
     described = await describe(stream(Bucket()))
-    assert described.pop("CreateTimestamp").astimezone(UTC) == datetime(
-        2023, 11, 14, 22, 13, 20, 123_000, UTC
-    )
+    assert described.pop("CreateTimestamp").astimezone(UTC) == datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)
     assert described == {
         "DeliveryStreamName": "logs",
         "DeliveryStreamARN": f"arn:aws:firehose:eu-west-1:{ACCOUNT}:deliverystream/logs",

@@ -1,0 +1,136 @@
+"""What is written about the project is true: examples load, rows are there, names that papers use exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+from house_rules import ROOT
+
+import destinations
+import transforms
+from firehose import __version__, config, observe
+from firehose.cli import app
+
+TABLES = {"destination": destinations.TABLE, "transform": transforms.TABLE}
+SLOTS = [(slot, name) for slot, table in TABLES.items() for name in table]
+README = ROOT / "README.md"
+CHANGELOG = ROOT / "CHANGELOG.md"
+
+
+def paper(path: Path) -> str:
+    assert path.exists(), f"{path.name} is not written yet"
+    return path.read_text()
+
+
+def unknown_metrics(text: str) -> set[str]:
+    """Names in the text that look like metrics of ours and are none."""
+    return (
+        set(re.findall(r"\bfirehose_[a-z_]+[a-z]\b", text))
+        - {observe.exposed(name) for name in observe.METRICS}
+        - MODULES
+    )
+
+
+MODULES = {"firehose_api", "firehose_server"}
+
+
+def unknown_commands(text: str) -> set[str]:
+    """Words behind `firehose` in code that are no command."""
+    return set(re.findall(r"(?:^|`)(?:\$ )?firehose ([a-z-]+)", text, re.MULTILINE)) - set(commands())
+
+
+def commands() -> list[str]:
+    return list(typer.main.get_group(app).commands)
+
+
+def misshapen(text: str) -> list[str]:
+    """Headings that a changelog does not have: it holds a title, releases with dates, and kinds of change."""
+    release = r"## \[(Unreleased|\d+\.\d+\.\d+\] - (unreleased|\d{4}-\d{2}-\d{2}))\]?"
+    shapes = rf"# Changelog|{release}|### (Added|Changed|Deprecated|Removed|Fixed|Security)|[^#].*|"
+    return [line for line in text.splitlines() if not re.fullmatch(shapes, line)]
+
+
+@pytest.mark.parametrize(("slot", "name"), SLOTS)
+def test_example(slot: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every plug-in has an example that loads as it stands and uses it."""
+    path = ROOT / "config/examples" / f"{slot}-{name}.yaml"
+    assert path.exists(), f"write config/examples/{path.name}"
+    monkeypatch.setattr("os.environ", {})
+    streams = config.load(str(path)).streams.values()
+    types = [block.type for stream in streams for block in stream.destinations.values()]
+    types += [block.type for stream in streams for block in stream.transforms]
+    assert name in types
+
+
+def test_examples_are_named_for_their_slot() -> None:
+    """An example's name says which plug-in it shows."""
+    known = {f"{slot}-{name}" for slot, name in SLOTS}
+    assert {path.stem for path in (ROOT / "config/examples").glob("*.yaml")} - known == set()
+
+
+@pytest.mark.parametrize(("slot", "name"), SLOTS)
+def test_conformance(slot: str, name: str) -> None:
+    """Every plug-in runs the conformance suite of its door: its class stands in the suite's file."""
+    tests = (ROOT / f"tests/conformance/test_{slot}s.py").read_text()
+    module, _, attribute = TABLES[slot][name].partition(":")
+    assert f"from {module} import {attribute}" in tests, f"give {name} a harness in tests/conformance/test_{slot}s.py"
+
+
+@pytest.mark.parametrize(("slot", "name"), SLOTS)
+def test_readme_row(slot: str, name: str) -> None:
+    """Every plug-in has its row in the README."""
+    assert re.search(rf"^\|.*`{name}`.*\|", paper(README), re.MULTILINE), (
+        f"the README has no row for the {slot} `{name}`"
+    )
+
+
+def test_readme_names() -> None:
+    """Metrics and commands that the README speaks of exist."""
+    assert unknown_metrics(paper(README)) == set()
+    assert unknown_commands(paper(README)) == set()
+
+
+def test_changelog() -> None:
+    """The changelog has a title, and releases with their dates and kinds of change; its newest is ours."""
+    text = paper(CHANGELOG)
+    assert text.startswith("# Changelog\n")
+    assert misshapen(text) == []
+    assert re.findall(r"^## \[(\d.*?)\]", text, re.MULTILINE)[0] == __version__
+
+
+def test_metrics_page() -> None:
+    """docs/metrics.md says what the code says; write it anew with `observe.metrics_page()` where it does not."""
+    assert paper(ROOT / "docs/metrics.md") == observe.metrics_page()
+
+
+def test_metrics_are_named_alike() -> None:
+    """Every metric has our prefix, ends in its unit, says what it is, and nothing has two names."""
+    units = (
+        "records",
+        "rows",
+        "bytes",
+        "seconds",
+        "objects",
+        "requests",
+        "connections",
+        "failures",
+        "restarts",
+        "files",
+    )
+    for name, one in observe.METRICS.items():
+        assert name.startswith("firehose_")
+        assert name.endswith((*units, "_up", "_paused")), name
+        assert one.says[0].islower() or one.says[0].isdigit() or one.says.startswith(("HTTP", "DataFreshness")), name
+    assert len({one.says for one in observe.METRICS.values()}) == len(observe.METRICS)
+
+
+def test_canaries() -> None:
+    """A metric or a command that is none, and a changelog in disorder, are found."""
+    assert unknown_metrics("see `firehose_accepted_records_total` and firehose_lost_records") == {
+        "firehose_lost_records"
+    }
+    assert unknown_commands("run `firehose serve -c x` or\n    $ firehose explode\n`firehose fly`") == {"fly"}
+    assert misshapen("# Changelog\n\n## 1.0\n### News\n- a") == ["## 1.0", "### News"]

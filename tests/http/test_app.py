@@ -1,0 +1,110 @@
+"""The control plane over whatever can be asked: what each page answers, and to whom."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from firehose.http.app import api
+from firehose.http.auth import Keys
+
+PLACE: dict[str, Any] = {
+    "destination": "lake", "delivered": 1, "dead": 0, "dropped": 0, "buffered": 2, "held": 0, "imbalance": 0,
+    "objects": 1, "oldest_age_seconds": 1.5, "last_delivered_ms": 5, "last_error": "", "last_error_ms": 0, "paused": "",
+}  # fmt: skip
+STREAM: dict[str, Any] = {
+    "name": "app", "state": "ACTIVE", "version": 1, "accepted": 3, "buffered_bytes": 10, "limit_bytes": 100,
+    "destinations": [PLACE],
+}  # fmt: skip
+
+
+@dataclass
+class Told:
+    """Answers as it is told to, and remembers what it was ordered."""
+
+    checks: dict[str, str] = field(default_factory=lambda: {"disk": "ok"})
+    orders: list[tuple[str, float]] = field(default_factory=list)
+
+    async def ready(self) -> dict[str, str]:
+        return self.checks
+
+    async def metrics(self) -> bytes:
+        return b"firehose_up 1\n"
+
+    async def streams(self) -> list[dict[str, Any]]:
+        return [STREAM]
+
+    async def flush(self, stream: str, wait_seconds: float) -> dict[str, Any]:
+        if stream != "app":
+            raise KeyError(stream)
+        self.orders.append((stream, wait_seconds))
+        return {"stream": stream, "records": 3, "delivered": True if wait_seconds else None}
+
+    async def release(self, segment: str) -> list[str]:
+        if segment != "app/lane/1":
+            raise ValueError("that segment is not held")
+        return ["lake"]
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+async def client(told: Told) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(api(told, Keys([])))
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        yield client
+
+
+async def test_ready(client: httpx.AsyncClient, told: Told) -> None:
+    """Ready is 200 as long as every check starts with ok, whatever it goes on to say; else 503 with the reasons."""
+    told.checks = {"disk": "ok", "delivery": "ok, but it does not run"}
+    answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok", "checks": told.checks})
+    told.checks = {"disk": "full"}
+    answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (503, {"status": "failing", "checks": told.checks})
+
+
+async def test_streams(client: httpx.AsyncClient) -> None:
+    """A stream is told as it stands, nothing left out."""
+    assert (await client.get("/v1/streams")).json() == [STREAM]
+
+
+async def test_flush(client: httpx.AsyncClient, told: Told) -> None:
+    """A flush waits as long as it was asked to, and a wait without end is refused."""
+    assert (await client.post("/v1/streams/app/flush")).json() == {"stream": "app", "records": 3, "delivered": None}
+    assert (await client.post("/v1/streams/app/flush?wait_seconds=2.5")).json()["delivered"] is True
+    assert told.orders == [("app", 0), ("app", 2.5)]
+    for wait in ("-1", "3601", "nan", "inf", "x"):
+        assert (await client.post(f"/v1/streams/app/flush?wait_seconds={wait}")).status_code == 422
+    assert (await client.post("/v1/streams/none/flush")).status_code == 404
+
+
+async def test_release(client: httpx.AsyncClient) -> None:
+    """A held segment is released by name; one that is not held is a 400 that says so."""
+    answer = await client.post("/v1/segments/release?segment=app/lane/1")
+    assert answer.json() == {"segment": "app/lane/1", "destinations": ["lake"]}
+    wrong = await client.post("/v1/segments/release?segment=app/lane/2")
+    assert (wrong.status_code, wrong.json()) == (400, {"detail": "that segment is not held"})
+
+
+async def test_metrics(client: httpx.AsyncClient) -> None:
+    """The metrics page has Prometheus' content type."""
+    answer = await client.get("/metrics")
+    assert (answer.text, answer.headers["content-type"]) == (
+        "firehose_up 1\n",
+        "text/plain; version=0.0.4; charset=utf-8",
+    )
+
+
+async def test_no_redirect(client: httpx.AsyncClient) -> None:
+    """A slash too many is 404: a redirected POST loses its body, or its sender."""
+    assert (await client.get("/v1/streams/")).status_code == 404
+    assert (await client.post("/v1/streams/app/flush/")).status_code == 404

@@ -1,0 +1,266 @@
+"""Configuration files: everything that is wrong is told at once, with its path, line and way out, and no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firehose import config
+from firehose.config import Config, shared_places
+from firehose.yaml_file import ConfigError
+
+GOOD = """
+service: {listen: "127.0.0.1:0", api_keys: ["${KEY}"]}
+delivery_streams:
+  app:
+    buffering: {size_mib: 1}
+    retry: {deadline_seconds: 60}
+    destination: {type: folder, path: out}
+  web:
+    retry: {deadline_seconds: 60}
+    destinations:
+      - {type: folder, name: one, path: "${WHERE:-out}"}
+      - {type: folder, name: two, path: two, retry: {deadline_seconds: 5}}
+"""
+
+
+def parse(text: str, **variables: str) -> Config:
+    return config.parse("firehose.yaml", text, variables.get)
+
+
+def problems(text: str, **variables: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, **variables)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def one_stream(definition: str) -> str:
+    return f"delivery_streams:\n  app: {definition}\n"
+
+
+def test_good() -> None:
+    """What is left out has its default, a reference its value, and a destination its own retry or the stream's."""
+    read = parse(GOOD, KEY="k")
+    assert read.service.address == ("127.0.0.1", 0)
+    assert read.service.reserve_mib == 256
+    assert list(read.streams["web"].destinations) == ["one", "two"]
+    assert [read.streams["web"].retry(name).deadline_seconds for name in ("one", "two")] == [60, 5]
+    assert read.streams["app"].size_bytes == 1 << 20
+
+
+def test_definitions_keep_references() -> None:
+    """What the catalogue stores has references, never what they stand for."""
+    definitions = parse(GOOD, KEY="k", WHERE="secret-place").definitions
+    assert definitions["web"]["destinations"][0]["path"] == "${WHERE:-out}"
+
+
+def test_all_problems_at_once() -> None:
+    """Whatever is wrong with one block hides nothing that is wrong with another; each has path, line and hint."""
+    text = """\
+service:
+  listn: 127.0.0.1:1
+  reserve_mib: -1
+delivery:
+  workers: none
+delivery_streams:
+  app:
+    bufering: {size_mib: 1}
+    limit_gib: 0
+    destination: {type: foldr, path: out}
+  web:
+    destination: {type: folder, path: out, prefx: a}
+    errors: {type: s3}
+  "no good": {destination: {type: folder, path: "${UNSET}"}}
+  empty: {}
+  both: {destination: {type: folder, path: a}, destinations: [{type: folder, path: b}]}
+  twins: {destinations: [{type: folder, path: a}, {type: folder, path: b}]}
+  text: 5
+streams: {}
+"""
+    said = "\n".join(problems(text))
+    for part in (
+        "line 2: service.listn: unknown key; did you mean 'listen'?",
+        "line 3: service.reserve_mib: input should be greater than or equal to 0 (is -1)",
+        "line 5: delivery.workers: ",
+        "line 8: delivery_streams.app.bufering: unknown key; did you mean 'buffering'?",
+        "line 9: delivery_streams.app.limit_gib: ",
+        "line 10: delivery_streams.app.destination.type: unknown destination type; did you mean 'folder'?",
+        "line 12: delivery_streams.web.destination.prefx: unknown key; did you mean 'prefix'?",
+        "line 13: delivery_streams.web.errors.bucket: is missing",
+        "line 14: delivery_streams.no good: a stream's name has 1 to 64",
+        "line 14: delivery_streams.no good.destination.path: UNSET is not set",
+        "line 15: delivery_streams.empty: has no destination",
+        "line 16: delivery_streams.both.destinations: give destination or destinations, not both",
+        "line 17: delivery_streams.twins.destinations[1].name: two destinations are called 'folder'",
+        "line 18: delivery_streams.text: ",
+        "line 19: streams: unknown key; did you mean 'delivery_streams'?",
+    ):
+        assert part in said, said
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("- a", "must be a mapping"),
+        ("delivery_streams: [a]", "must be a mapping of names"),
+        ("delivery_streams:", "must be a mapping of names"),
+        (one_stream("{destination: }"), "has no destination"),
+        (one_stream("{destinations: []}"), "has no destination"),
+        (one_stream("{destination: folder}"), "destination: input should be a valid dictionary (is 'folder')"),
+        (one_stream("{destination: {path: out}}"), "type: is missing: destination type; choose from"),
+        (one_stream("{destination: {type: 5}}"), "unknown destination type"),
+        (one_stream("{destination: {type: [s3]}}"), "unknown destination type"),
+        (one_stream("{destination: {type: folder, path: out}, transforms: [{type: nope}]}"), "unknown transform type"),
+        (one_stream("{destination: {type: folder, path: out}, source: {type: kafka}}"), "source.type: "),
+        ("service: {listen: nowhere}", "listen"),
+        ("service: {listen: 'localhost:70000'}", "the port must be between 0 and 65535"),
+        ("service: {api_keys: ['']}", "api_keys"),
+        ("service: {account_id: 123456789012}", "valid string"),
+        ("service: {in_flight_mib: .inf}", "finite"),
+        ("service: {in_flight_mib: .nan}", "finite"),
+        ("service: {body_limit_mib: 5000}", "less than or equal to 1024"),
+    ],
+)
+def test_wrong(text: str, part: str) -> None:
+    """Each mistake is told in words that lead to its mending."""
+    assert any(part in said for said in problems(text)), problems(text)
+
+
+def test_no_false_complaint() -> None:
+    """A destination that is wrong is not called missing too."""
+    assert len(problems(one_stream("{destination: 5}"))) == 1
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/b", "a b", "", "ü", "a" * 65])
+def test_stream_names(name: str) -> None:
+    """A name that could lead out of its folder, or that AWS would refuse, is refused."""
+    text = yaml.safe_dump({"delivery_streams": {name: {"destination": {"type": "folder", "path": "out"}}}})
+    assert any("a stream's name has" in said for said in problems(text))
+
+
+def test_tiny_size() -> None:
+    """A size under a byte is a byte: a segment holds at least one record."""
+    text = one_stream("{buffering: {size_mib: 1.0e-12}, destination: {type: folder, path: out}}")
+    assert parse(text).streams["app"].size_bytes == 1
+
+
+def test_secrets_stay_unseen() -> None:
+    """No representation of a configuration, and no complaint about a secret, shows it."""
+    lake = "{type: s3, bucket: lake, access_key_id: a, secret_access_key: '${SECRET}'%s}"
+    read = parse(one_stream(f"{{destination: {lake % ''}}}") + "service: {api_keys: ['${SECRET}']}\n", SECRET="s3cr3t")
+    assert "s3cr3t" not in repr(read)
+    for wrong in (
+        ", secret_access_key: 5",
+        ", bukket: '${SECRET}'",
+        ", acl: ['${SECRET}']",
+        ", time_zone: '${SECRET}'",
+    ):
+        assert "s3cr3t" not in "\n".join(problems(one_stream(f"{{destination: {lake % wrong}}}"), SECRET="s3cr3t"))
+
+
+def test_shared_places() -> None:
+    """Two streams that write to one place are told of by both names, and two places are not."""
+    text = "delivery_streams: {a: {destination: {type: folder, path: %s}}, b: {destination: {type: folder, path: out}}}"
+    (said,) = shared_places(parse(text % "./out/"))
+    assert "'a' and 'b'" in said
+    assert list(shared_places(parse(text % "other"))) == []
+
+
+def test_one_definition() -> None:
+    """A definition alone, as the catalogue keeps it, is read like one of a file."""
+    definition: Mapping[str, Any] = {"destination": {"type": "folder", "path": "${WHERE}"}}
+    assert config.stream("app", definition, {"WHERE": "out"}.get).destinations["folder"].place() is not None
+    with pytest.raises(ConfigError, match="WHERE is not set"):
+        config.stream("app", definition, dict[str, str]().get)
+    with pytest.raises(ConfigError, match="valid dictionary"):
+        config.stream("app", {"destination": 5}, dict[str, str]().get)
+
+
+# Files and references of the machine.
+
+
+def test_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is read with the environment's variables and secret files; a secret's last newline is not part of it."""
+    (tmp_path / "secret").write_text("from-file\n")
+    monkeypatch.setenv("WHERE", "from-environment")
+    file = tmp_path / "firehose.yaml"
+    file.write_text(f"service: {{data_dir: '${{WHERE}}', api_keys: ['${{file:{tmp_path}/secret}}']}}")
+    read = config.load(str(file)).service
+    assert (read.data_dir, read.api_keys[0].get_secret_value()) == ("from-environment", "from-file")
+
+
+def test_load_unreadable(tmp_path: Path) -> None:
+    """A file that is not there, is a folder or is no text is a problem of the configuration like any other."""
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xff")
+    for name in ("none.yaml", ".", "latin.yaml"):
+        with pytest.raises(ConfigError, match=r"cannot be read|is not UTF-8"):
+            config.load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["file:/nowhere", "file:\0", "file:", "\0", "=", "", "\ud800", "NOT_SET_ANYWHERE"])
+def test_reference_to_nothing(name: str) -> None:
+    """A reference that leads nowhere is None, whatever it looks like."""
+    assert config.reference(name) is None
+
+
+KEYS = st.sampled_from(
+    [
+        "service",
+        "delivery",
+        "delivery_streams",
+        "app",
+        "listen",
+        "api_keys",
+        "buffering",
+        "size_mib",
+        "destination",
+        "destinations",
+        "type",
+        "path",
+        "errors",
+        "transforms",
+        "source",
+        "retry",
+        "deadline_seconds",
+        "name",
+        "prefix",
+        "format",
+        "compression",
+        "bucket",
+        "limit_gib",
+        "delimiter",
+    ]
+)
+WORDS = ["folder", "s3", "${A}", "${B:-x}", "${file:/c}", "$${d}", "!{timestamp:yyyy}", "gzip"]
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(WORDS)
+VALUES = st.recursive(
+    SCALARS | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=4))
+def test_no_crash_on_any_mapping(document: dict[str, Any]) -> None:
+    """Whatever mapping a file holds, reading it succeeds or tells what is wrong."""
+    try:
+        read = parse(yaml.safe_dump(document), A="5")
+    except ConfigError:
+        pass  # it says so in the one way there is
+    else:
+        assert set(read.streams) == set(document.get("delivery_streams") or {})
+
+
+@given(st.dictionaries(st.sampled_from(["app", "b"]), st.dictionaries(KEYS, VALUES, max_size=5), max_size=2))
+def test_no_crash_on_any_stream(streams: dict[str, Any]) -> None:
+    """The same for what stands below a stream's name."""
+    try:
+        parse(yaml.safe_dump({"delivery_streams": streams}), A="5")
+    except ConfigError:
+        pass  # anything else would be a crash

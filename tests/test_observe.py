@@ -1,0 +1,73 @@
+"""Metrics as Prometheus reads them, and logs as people and machines do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import structlog
+from batches import segment
+from prometheus_client.parser import text_string_to_metric_families
+
+from firehose import observe
+from firehose.model import Totals
+from firehose.observe import METRICS, Requests, render
+from firehose.standing import PlaceStanding, StreamStanding, samples
+
+PLACE = PlaceStanding("lake", 10, 2, Totals(delivered=4, dead=1), 5, 0, 1_000, 3, "why", 5_000, 4_000, "paused")
+STREAM = StreamStanding("app", "ACTIVE", 1, 12, 100, 1000, (PLACE,))
+
+
+def page() -> str:
+    requests = Requests()
+    requests.add("ingest", 200, 5)
+    requests.add("ingest", 503, 0)
+    return render([*requests.samples(), *samples([STREAM], 3_000), ("firehose_connections", (), 1)]).decode()
+
+
+def test_page_is_read_back() -> None:
+    """Another reader of Prometheus' format finds every sample, with the kind and the labels that are documented."""
+    families = {family.name: family for family in text_string_to_metric_families(page())}
+    assert set(families) <= set(METRICS)
+    for name, family in families.items():
+        assert (family.type, family.documentation) == (METRICS[name].kind, METRICS[name].says)
+        assert {frozenset(sample.labels) for sample in family.samples} == {frozenset(METRICS[name].labels)}
+    answered = {sample.labels["status"]: sample.value for sample in families["firehose_requests"].samples}
+    assert answered == {"200": 1, "503": 1}
+    assert families["firehose_oldest_record_age_seconds"].samples[0].value == 2
+
+
+def test_labels_are_escaped() -> None:
+    """A label may hold anything without breaking the page."""
+    text = render([("firehose_accepted_records", ('a"b\\c\nd',), 1)]).decode()
+    (family,) = text_string_to_metric_families(text)
+    assert family.samples[0].labels == {"stream": 'a"b\\c\nd'}
+
+
+def test_unknown_metrics_are_mistakes() -> None:
+    """A sample of a metric that is not documented does not pass."""
+    with pytest.raises(KeyError):
+        render([("firehose_invented", (), 1)])
+
+
+def test_every_place_metric_is_told() -> None:
+    """Each documented metric of a stream or a place has its sample."""
+    told = {name for name, _, _ in samples([STREAM], 0)}
+    assert told == {name for name, one in METRICS.items() if "stream" in one.labels}
+
+
+def test_json_logs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Logs are JSON lines with time, level and event; what is below the level is left out."""
+    try:
+        observe.configure("json", "info")
+        observe.segment_delivered("app", "lake", segment([b"secret"]), Totals(delivered=1), 2_000_000_000_000)
+        observe.segment_sealed(segment([b"secret"]))
+        observe.delivery_failed("app", "lake", segment([b"secret"]), "because")
+    finally:
+        structlog.reset_defaults()
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [
+        ("segment.delivered", "info"),
+        ("delivery.failed", "warning"),
+    ]
+    assert all("timestamp" in line and "secret" not in json.dumps(line) for line in lines)

@@ -1,0 +1,119 @@
+"""The service as people run it, in processes of its own: signals, kills, and what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+from running import NEVER, Started, imbalances, samples, started, to_folder
+
+
+def streams(root: Path, **keys: Any) -> dict[str, Any]:
+    return {"app": {"buffering": NEVER, "destination": to_folder(root, compression="gzip"), **keys}}
+
+
+async def post(one: Started, body: bytes) -> int:
+    async with httpx.AsyncClient() as client:
+        return (await client.post(f"{one.url}/ingest/app", content=body)).status_code
+
+
+async def test_sigterm_drains(tmp_path: Path) -> None:
+    """SIGTERM delivers what is buffered and ends with 0."""
+    async with started(tmp_path, streams(tmp_path)) as one:
+        assert await post(one, b"a\nb\n") == 200
+        one.signal(signal.SIGTERM)
+        assert await one.ended() == 0
+        assert one.files.records() == ["a", "b"]
+        assert one.log[-1]["event"] == "service.stopped"
+
+
+async def test_killed_and_restarted(tmp_path: Path) -> None:
+    """After kill -9 of the service a restart on the same folder delivers every acknowledged record once."""
+    async with started(tmp_path, streams(tmp_path)) as one:
+        sent = [f"{n:04d}" for n in range(500)]
+        for at in range(0, 500, 50):
+            assert await post(one, "\n".join(sent[at : at + 50]).encode()) == 200
+        one.signal(signal.SIGKILL)
+        await one.ended()
+    async with started(tmp_path, streams(tmp_path)) as two:
+        async with httpx.AsyncClient(base_url=two.url, timeout=40) as client:
+            answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 30})
+            assert answer.json()["delivered"]
+            page = samples((await client.get("/metrics")).text)
+        assert page['firehose_accepted_records_total{stream="app"}'] == 500
+        assert set(imbalances(page).values()) == {0}
+    assert sorted(two.files.records()) == sent
+
+
+async def test_sighup(tmp_path: Path) -> None:
+    """SIGHUP follows a changed file, and keeps the old configuration where the file is wrong."""
+    async with started(tmp_path, streams(tmp_path)) as one, httpx.AsyncClient(base_url=one.url) as client:
+        one.files.write({**streams(tmp_path), "web": {"nonsense": 1}})
+        one.signal(signal.SIGHUP)
+        said = await one.logged("config.invalid")
+        assert "delivery_streams.web.nonsense" in "\n".join(said["problems"])
+        one.files.write({**streams(tmp_path), "web": streams(tmp_path)["app"]})
+        one.signal(signal.SIGHUP)
+        await one.logged("config.reloaded")
+        assert (await client.post("/ingest/web", content=b"x")).status_code == 200
+
+
+async def test_delivery_stopped(tmp_path: Path) -> None:
+    """A delivery process that does not move harms freshness alone: records are taken, and probes answered in time."""
+    async with started(tmp_path, streams(tmp_path)) as one, httpx.AsyncClient(base_url=one.url, timeout=30) as client:
+        child = child_of(one)
+        await _ready(client)
+        os.kill(child, signal.SIGSTOP)
+        assert await post(one, b"x") == 200
+        async with asyncio.timeout(4):
+            ready = await client.get("/readyz")
+        assert (ready.status_code, "does not answer" in ready.json()["checks"]["delivery"]) == (200, True)
+        os.kill(child, signal.SIGCONT)
+        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 20})
+        assert answer.json()["delivered"]
+
+
+async def test_reloads_under_load(tmp_path: Path) -> None:
+    """Destinations come and go under load: no imbalance, and the one that stays gets everything once."""
+    quick = streams(tmp_path, buffering={"size_mib": 0.01, "interval_seconds": 0.05})
+    both = {"app": {"buffering": quick["app"]["buffering"], "destinations": [
+        to_folder(tmp_path, name="folder", compression="gzip"), to_folder(tmp_path, "two", name="two")]}}  # fmt: skip
+    async with started(tmp_path, quick) as one, httpx.AsyncClient(base_url=one.url, timeout=30) as client:
+        await _ready(client)
+        sent = 0
+        for round_number in range(6):
+            if round_number % 2:
+                one.files.write(both if round_number == 1 else quick)
+                one.signal(signal.SIGHUP)
+            for _ in range(40):
+                body = "".join(f"{sent + n}\n" for n in range(50))
+                assert (await client.post("/ingest/app", content=body.encode())).status_code == 200
+                sent += 50
+            page = samples((await client.get("/metrics")).text)
+            assert set(imbalances(page).values()) == {0}
+        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 30})
+        assert answer.json()["delivered"]
+        page = samples((await client.get("/metrics")).text)
+        assert set(imbalances(page).values()) == {0}
+    assert sorted(map(int, one.files.records())) == list(range(sent))
+
+
+async def test_exposure_is_warned_of(tmp_path: Path) -> None:
+    """Listening beyond this machine without keys is said at the start."""
+    async with started(tmp_path, streams(tmp_path), listen="0.0.0.0:0") as one:
+        assert "service.open_to_all" in [said["event"] for said in one.log]
+
+
+def child_of(one: Started) -> int:
+    pid = one.process.pid
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+async def _ready(client: httpx.AsyncClient) -> None:
+    """Until the delivery half answers: the service takes records before that."""
+    while not imbalances(samples((await client.get("/metrics")).text)):
+        pass

@@ -1,0 +1,170 @@
+"""The streams of the ingest half: how they follow a configuration, and what the delivery half hears when."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from sites import FlakyDisk
+
+from firehose import config
+from firehose.catalogue import Catalogue
+from firehose.config import Config
+from firehose.delivery_half import Message
+from firehose.runtime import Runtime
+from firehose.streams import Streams
+
+
+class GatedDisk(FlakyDisk):
+    """A disk on which a seal takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def rename(self, source: str, target: str) -> None:
+        self.entered.set()
+        assert self.gate.wait(20)
+        super().rename(source, target)
+
+
+@dataclass
+class Half:
+    """An ingest half alone. `told` is what the delivery half would hear."""
+
+    root: Path
+    disk: GatedDisk = field(default_factory=GatedDisk)
+    told: list[Message] = field(default_factory=list)
+
+    def open(self, **streams: Any) -> Streams:
+        first = self.read(**streams)
+        catalogue = Catalogue(self.disk, str(self.root))
+        opened = Streams(str(self.root), self.disk, Runtime(), first.service, catalogue)
+        opened.recover()
+        opened.follow(first)
+        opened.send = self.told.append
+        return opened
+
+    def read(self, **streams: Any) -> Config:
+        return config.parse("f.yaml", json.dumps({"service": {"reserve_mib": 0}, "delivery_streams": streams}))
+
+
+def to(*names: str) -> dict[str, Any]:
+    blocks = [{"type": "folder", "name": name, "path": name} for name in names]
+    return {"buffering": {"size_mib": 64, "interval_seconds": 3600}, "destinations": blocks}
+
+
+@pytest.fixture
+def half(tmp_path: Path) -> Iterator[Half]:
+    one = Half(tmp_path)
+    yield one
+    one.disk.gate.set()
+
+
+async def put(streams: Streams, name: str, count: int) -> None:
+    batch = pa.RecordBatch.from_arrays([pa.array([b"x\n"] * count, pa.binary())], names=["record"])
+    await streams.intakes[name].appender.append(batch)
+
+
+def spans(streams: Streams, name: str) -> dict[str, list[tuple[int, int | None]]]:
+    return {
+        place: [(span.since, span.until) for span in all_of] for place, all_of in streams.entries[name].spans.items()
+    }
+
+
+async def test_change_waits_for_a_seal(half: Half) -> None:
+    """A segment whose version is chosen is sealed and told of before the catalogue changes, so that what each
+    destination is owed is what is sent to it.
+    """
+    streams = half.open(app=to("one"))
+    await put(streams, "app", 3)
+    half.disk.gate.clear()
+    half.disk.entered.clear()
+    sealing = asyncio.create_task(streams.seal("app"))
+    await asyncio.to_thread(half.disk.entered.wait, 20)
+    following = asyncio.create_task(streams.refollow(half.read(app=to("one", "two"))))
+    await asyncio.sleep(0)
+    assert (streams.entries["app"].version, following.done()) == (1, False)
+    half.disk.gate.set()
+    await asyncio.gather(sealing, following)
+    assert [message["do"] for message in half.told] == ["sealed", "reload"]
+    assert spans(streams, "app") == {"one": [(0, None)], "two": [(3, None)]}
+    await streams.close()
+
+
+async def test_change_is_told_before_its_segments(half: Half) -> None:
+    """The delivery half hears of a change before any segment that follows it, even of a stream that is gone."""
+    streams = half.open(app=to("one"), web=to("one"))
+    await put(streams, "web", 2)
+    await streams.refollow(half.read(app=to("one")))
+    assert [message["do"] for message in half.told] == ["reload", "sealed"]
+    assert (sorted(streams.intakes), sorted(streams.entries)) == (["app"], ["app"])
+    await streams.close()
+
+
+async def test_destination_comes_and_goes(half: Half) -> None:
+    """A destination is owed what was sealed while the stream had it, in as many spans as it came and went."""
+    streams = half.open(app=to("one"))
+    for number, names in enumerate([("one", "two"), ("one",), ("one", "two")], 1):
+        await put(streams, "app", number)
+        await streams.seal("app")
+        await streams.refollow(half.read(app=to(*names)))
+    assert spans(streams, "app") == {"one": [(0, None)], "two": [(1, 3), (6, None)]}
+    await streams.close()
+
+
+async def test_same_configuration(half: Half) -> None:
+    """Following the same configuration again makes no version."""
+    streams = half.open(app=to("one"))
+    await streams.refollow(half.read(app=to("one")))
+    assert streams.entries["app"].version == 1
+    await streams.close()
+
+
+async def test_limits_follow(half: Half) -> None:
+    """Buffering hints and bounds follow a reload at once, and the records stay where they are."""
+    streams = half.open(app=to("one"))
+    await put(streams, "app", 1)
+    await streams.refollow(half.read(app={**to("one"), "buffering": {"size_mib": 0.000002}}))
+    await put(streams, "app", 1)
+    assert [message["do"] for message in half.told] == ["reload", "sealed"]
+    await streams.close()
+
+
+async def test_catalogue_cannot_be_written(half: Half) -> None:
+    """A change that cannot be made durable is not made at all."""
+    streams = half.open(app=to("one"))
+    half.disk.faults.append(("create", errno.ENOSPC))
+    with pytest.raises(OSError, match="No space"):
+        await streams.refollow(half.read(web=to("one")))
+    assert (sorted(streams.intakes), sorted(streams.entries), half.told) == (["app"], ["app"], [])
+    await streams.close()
+
+
+async def test_disk_check(half: Half) -> None:
+    """The check of the disk writes: it fails while writing does, and heals by itself; two at once do not disturb."""
+    streams = half.open(app=to("one"))
+    half.disk.faults.append(("sync", errno.EIO))
+    assert "Input/output error" in await streams.disk_check()
+    assert await asyncio.gather(*(streams.disk_check() for _ in range(8))) == ["ok"] * 8
+    await streams.close()
+
+
+async def test_seal_of_nothing(half: Half) -> None:
+    """Sealing an empty stream does nothing; one that is not there is a KeyError."""
+    streams = half.open(app=to("one"))
+    assert await streams.seal("app") == 0
+    assert half.told == []
+    with pytest.raises(KeyError):
+        await streams.seal("none")
+    await streams.close()
