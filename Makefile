@@ -1,0 +1,70 @@
+# Developer commands. They need Python 3.11 or later and make; everything else is installed into .venv, and what the
+# live tests talk to into .tools. `make` alone lists them.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+CONFIG ?= config/firehose.yaml
+KILLS ?= 1000
+
+VENV := .venv
+BIN := $(VENV)/bin
+SERVICE := $(VENV)/.service-installed
+TESTS := $(VENV)/.tests-installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+MAKEFLAGS += --no-print-directory
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test live test-live tools lint format bench torture clean
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(SERVICE)  ## run the service, send it sample logs, show what it delivers
+	@$(BIN)/python -m firehose.demo
+
+serve: $(SERVICE)  ## run the service (CONFIG=config/firehose.yaml)
+	@exec $(BIN)/firehose serve -c $(CONFIG)
+
+test: $(TESTS)  ## the tests that need nothing but Python
+	@$(BIN)/pytest -q
+
+live: $(TESTS) tools  ## only the tests against real servers and clients, and the kill tests
+	@$(BIN)/pytest -q -m 'live or kill'
+
+test-live: test live  ## all tests
+
+tools: $(TESTS)  ## install the servers and clients of the live tests
+	@PYTHON=$(BIN)/python tests/live/install
+
+lint: $(TESTS)  ## style, format and types
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "make format mends that"; exit 1; }
+	@$(BIN)/mypy --strict
+	@bash -n .ci/run tests/live/install
+
+format: $(TESTS)  ## mend what can be mended of style and format
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format .
+
+bench: $(TESTS)  ## CPU and throughput, each run checked record by record (ARGS=--help for more)
+	@$(BIN)/python tests/bench/bench.py $(ARGS)
+
+torture: $(TESTS)  ## kill -9 under load, every acknowledged record accounted for (KILLS=1000)
+	@$(BIN)/python tests/torture/kills.py --kills $(KILLS) $(ARGS)
+
+clean:  ## remove what these commands have installed
+	rm -rf $(VENV) .tools
+
+# Made anew only when pyproject.toml changes. A half-made environment has no stamp, and is made again.
+$(SERVICE): pyproject.toml
+	@$(if $(PYTHON),,echo "Python 3.11 or later is needed; name it: make PYTHON=/path/to/python3.11"; exit 1;) \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than Python 3.11; name a later one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) --editable .
+	@touch $@
+
+$(TESTS): $(SERVICE)
+	@echo "Installing what the tests need ..."
+	@$(PIP) --editable '.[test]'
+	@touch $@

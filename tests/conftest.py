@@ -1,0 +1,28 @@
+"""What every test run says at its end: which tests were left out, and how to run them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+WAYS = {"live": "make test-live", "kill": "make test-live; make torture kills more"}
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LEFT_OUT] = Counter()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        told_to = item.config.option.markexpr
+        left = [marker for marker in WAYS if f"not {marker}" in told_to and item.get_closest_marker(marker)]
+        item.config.stash[LEFT_OUT].update(left[:1])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for marker, count in sorted(config.stash[LEFT_OUT].items()):
+        tests = "test" if count == 1 else "tests"
+        terminalreporter.write_line(f"left out: {count} {tests} marked {marker} ({WAYS[marker]})")
