@@ -187,9 +187,7 @@ def test_none_keeps_order_around_large_chunks() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_threads_share_a_codec(name: str) -> None:
     """Codecs hold no state: eight threads get the objects that one thread gets."""
-    contents = [
-        RANDOM[start : start + 500_000] + LINES[start:1_000_000] for start in range(0, 800_000, 100_000)
-    ]
+    contents = [RANDOM[start : start + 500_000] + LINES[start:1_000_000] for start in range(0, 800_000, 100_000)]
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(lambda data: compressed(name, [data]), contents))
     assert together == [compressed(name, [data]) for data in contents]

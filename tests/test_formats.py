@@ -39,9 +39,7 @@ def is_within(chunk: Chunk, rows: pa.RecordBatch) -> bool:
     """Whether the chunk is part of the slice's own memory."""
     values = rows.column("record").buffers()[2]
     inside = pa.py_buffer(chunk)
-    return bool(
-        values.address <= inside.address and inside.address + inside.size <= values.address + values.size
-    )
+    return bool(values.address <= inside.address and inside.address + inside.size <= values.address + values.size)
 
 
 @given(slices=st.lists(RECORDS, max_size=4), before=st.integers(0, 3), after=st.integers(0, 3))
@@ -137,7 +135,5 @@ def test_json_lines_refuses_another_delimiter() -> None:
 
 def test_an_unknown_format_is_answered_with_the_nearest() -> None:
     """A misspelt format is refused with all names and the one that was probably meant."""
-    with pytest.raises(
-        ValueError, match=r"unknown format 'jsonlines'; did you mean json_lines\? \(choose from raw"
-    ):
+    with pytest.raises(ValueError, match=r"unknown format 'jsonlines'; did you mean json_lines\? \(choose from raw"):
         format_named("jsonlines", None)

@@ -32,9 +32,7 @@ def _cases() -> Iterator[tuple[str, list[datetime], list[str]]]:
             yield pattern, instants, values.split("|")
 
 
-@pytest.mark.parametrize(
-    ("pattern", "instants", "expected"), [pytest.param(*case, id=case[0]) for case in _cases()]
-)
+@pytest.mark.parametrize(("pattern", "instants", "expected"), [pytest.param(*case, id=case[0]) for case in _cases()])
 def test_renders_as_java(pattern: str, instants: list[datetime], expected: list[str]) -> None:
     """Every pattern renders every instant in every zone as Java does."""
     render = compile_pattern(pattern)

@@ -72,9 +72,7 @@ def test_error_extension_replaces() -> None:
 
 def test_names_never_change() -> None:
     """These very names were given out: a repeat after any upgrade must give them again."""
-    names = ObjectNames(
-        "!{firehose:random-string}/!{firehose:random-string}/!{timestamp:yyyy}/", time_zone=""
-    )
+    names = ObjectNames("!{firehose:random-string}/!{firehose:random-string}/!{timestamp:yyyy}/", time_zone="")
     assert str(names.identity(SEGMENT, "")) == "de3ecb56-21f8-5bd4-bca7-4ee64bec5373"
     assert (
         names.data(SEGMENT)
@@ -257,9 +255,7 @@ def test_problems(settings: dict[str, Any], expected: str) -> None:
 
 def test_all_problems_are_told_together() -> None:
     """One look at the list is enough to mend a configuration."""
-    found = problems(
-        "!{timestamp:T}!{timestamp:P}!{", "!{timestamp:yyyy}/", time_zone="CET", file_extension="x"
-    )
+    found = problems("!{timestamp:T}!{timestamp:P}!{", "!{timestamp:yyyy}/", time_zone="CET", file_extension="x")
     assert len(found) == 6
 
 
@@ -345,6 +341,4 @@ def test_near_segments_differ(other: Segment) -> None:
 def test_size_and_fraction_do_not_matter(segment: Segment, size_bytes: int, seconds: float) -> None:
     """A name does not depend on the size of a segment or on less than a second."""
     at = segment.opened_at.replace(microsecond=int(seconds * 1e6))
-    assert ObjectNames().data(replace(segment, size_bytes=size_bytes, opened_at=at)) == ObjectNames().data(
-        segment
-    )
+    assert ObjectNames().data(replace(segment, size_bytes=size_bytes, opened_at=at)) == ObjectNames().data(segment)
