@@ -19,7 +19,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from firehose.compression import Piece
-from firehose.config import DestinationBlock
+from firehose.config import GIB, DestinationBlock
 from firehose.contracts import Memo, Refused, Retry
 from firehose.model import Batch, Receipt
 from firehose.objects import ObjectEncoder, ObjectOptions
@@ -35,6 +35,7 @@ class FolderOptions(ObjectOptions):
 
     type: Literal["folder"] = "folder"
     path: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
+    limit_gib: Annotated[float, Field(gt=0)] | None = None
 
     def container(self) -> tuple[str, ...]:
         return (self.type, posixpath.normpath(self.path))
@@ -51,6 +52,7 @@ class Folder:
         self._site = site
         self._disk = site.disk
         self._encoder = ObjectEncoder(options, site)
+        self._limit_bytes = int(options.limit_gib * GIB) if options.limit_gib is not None else None
         self._guard = threading.Lock()
         self._busy: set[str] = set()
 
@@ -78,10 +80,16 @@ class Folder:
             self._disk.sync_folder(folder)
 
         with self._alone(name), self._told():
+            self._make_sure_of_room()
             self._disk.make_folder(self._partial)
             self._disk.make_folder(folder)
             sent_bytes = self._written(self._beside(name), self._encoder.chunks(batch), publish)
         return Receipt((name,), sent_bytes)
+
+    def _make_sure_of_room(self) -> None:
+        """Counts the folder anew each time, since others may tidy it up: only where there is a limit."""
+        if self._limit_bytes is not None and self._disk.tree_bytes(self._root) >= self._limit_bytes:
+            raise Retry(f"{self._root}: the folder is at its limit_gib; move files away, or raise the limit")
 
     def _target(self, name: str) -> str:
         """The file of a name. That names stay inside is naming's promise; this holds where it is broken."""

@@ -74,8 +74,13 @@ def destination_options(name: str) -> type[DestinationBlock]:
 
 def stream_problems(stream: StreamConfig) -> Iterator[tuple[Path, str]]:
     """What only a plug-in can find wrong with its block in the company of the stream's others."""
-    for index, block in enumerate(stream.destinations.values()):
-        place: Path = ("destination",) if stream.options.destinations is None else ("destinations", index)
-        check = getattr(block, "problems", None)
-        for key, message in check(stream) if check else ():
+    single = stream.options.destinations is None
+    blocks: list[tuple[Path, DestinationBlock]] = [
+        (("destination",) if single else ("destinations", index), block)
+        for index, block in enumerate(stream.destinations.values())
+    ]
+    if stream.errors is not None:
+        blocks.append((("errors",), stream.errors))
+    for place, block in blocks:
+        for key, message in block.problems(stream):
             yield (*place, key), message

@@ -264,3 +264,32 @@ def test_no_crash_on_any_stream(streams: dict[str, Any]) -> None:
         parse(yaml.safe_dump({"delivery_streams": streams}), A="5")
     except ConfigError:
         pass  # anything else would be a crash
+
+
+def test_errors_prefix_must_tell_the_types_apart() -> None:
+    """An error output's prefix with expressions must hold the error type; that is found before anything is built."""
+    with pytest.raises(ConfigError, match=r"streams\.app\.errors\.prefix: .*at least one occurrence"):
+        config.parse(
+            "x.yaml",
+            """
+delivery_streams:
+  app:
+    destination: {type: folder, path: out}
+    errors: {type: folder, path: bad, prefix: "bad/!{timestamp:yyyy}/"}
+""",
+        )
+
+
+def test_two_destinations_must_not_give_one_name() -> None:
+    """Two destinations of one stream whose objects would have equal names in one place are refused."""
+    with pytest.raises(ConfigError, match=r"destinations\[1\]\.prefix: gives its objects the names that 'a' gives"):
+        config.parse(
+            "x.yaml",
+            """
+delivery_streams:
+  app:
+    destinations:
+      - {type: folder, name: a, path: out}
+      - {type: folder, name: b, path: ./out}
+""",
+        )

@@ -194,6 +194,6 @@ def test_the_example_shows_every_key(kind: str) -> None:
     text = (EXAMPLES / f"destination-{kind}.yaml").read_text(encoding="utf-8")
     stream = config.parse(kind, text, lambda _: None).streams["app-logs"]
     assert stream.errors is not None
-    assert list(stream.errors.problems(stream)) == []  # type: ignore[attr-defined]
+    assert list(stream.errors.problems(stream)) == []
     shown = set(re.findall(r"^ {6}(?:# )?([a-z_]+):(?: |$)", text, re.MULTILINE))
     assert shown >= set(type(stream.destinations["lake"]).model_fields)

@@ -100,6 +100,16 @@ class LocalDisk:
         space = os.statvfs(path)
         return space.f_bavail * space.f_frsize
 
+    def tree_bytes(self, path: str) -> int:
+        total = 0
+        for folder, _, names in os.walk(path):
+            for name in names:
+                try:
+                    total += os.lstat(os.path.join(folder, name)).st_size
+                except FileNotFoundError:
+                    pass  # taken away while we looked
+        return total
+
     def lock(self, path: str, wait: bool = False) -> Lock | None:
         flags = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o640)

@@ -21,6 +21,7 @@ from firehose.model import Segment
 from firehose.runtime import Runtime, Threads
 from firehose.yaml_file import ConfigError
 
+ERRORS_LIMIT_GIB = 10  # of the error folder under data_dir, where a stream names no error output of its own
 SEGMENT_KEYS = ("prefix", "time_zone", "file_extension", "compression", "format", "delimiter")
 
 
@@ -109,7 +110,8 @@ class Workshop:
         block = stream.errors
         if block is None:
             path = os.path.join(self.data_dir, "errors", stream.name)
-            block = registry.destination_options("folder").model_validate({"type": "folder", "path": path})
+            options = {"type": "folder", "path": path, "limit_gib": ERRORS_LIMIT_GIB}
+            block = registry.destination_options("folder").model_validate(options)
         return self._open(stream, block, destination, "errors")
 
     def _open(self, stream: StreamConfig, block: DestinationBlock, destination: str, purpose: Any) -> Destination:

@@ -177,6 +177,17 @@ async def test_streams_and_versions_live_together(lake: Lake) -> None:
     assert len(lake.files()) == 3
 
 
+async def test_limit_is_a_retry_until_room_is_made(lake: Lake) -> None:
+    """A folder at its limit takes nothing more, says so, and goes on once files are gone."""
+    folder = lake.folder(limit_gib=64 / 2**30)
+    await folder.deliver(batch([b"x" * 64]), Notes())
+    with pytest.raises(Retry, match="at its limit_gib; move files away"):
+        await folder.deliver(batch([b"y"], first=1), Notes())
+    (lake.root / lake.files()[0]).unlink()
+    await folder.deliver(batch([b"y"], first=1), Notes())
+    assert len(lake.files()) == 1
+
+
 async def test_check_says_what_to_mend(tmp_path: Path, threads: Threads, disk: FlakyDisk) -> None:
     """A check of a folder that cannot be says where and why."""
     (tmp_path / "file").touch()

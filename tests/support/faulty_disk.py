@@ -84,6 +84,10 @@ def _change(target: dict[str, File | Folder], names: dict[str, File | Folder | N
             target[name] = node
 
 
+def _bytes(node: File | Folder) -> int:
+    return len(node.content) if isinstance(node, File) else sum(map(_bytes, node.names.values()))
+
+
 @dataclass(slots=True)
 class Fault:
     """The next `times` steps of this kind, on a path with this ending, fail. A failing write writes half."""
@@ -210,6 +214,10 @@ class FaultyDisk:
 
     def free_bytes(self, path: str) -> int:
         return self.free
+
+    def tree_bytes(self, path: str) -> int:
+        found = self._find(path)
+        return _bytes(found) if found else 0
 
     def lock(self, path: str, wait: bool = False) -> Lock | None:
         if path in self.locks:
