@@ -42,6 +42,7 @@ class ServiceOptions(Block):
     delivery: Literal["process", "inline"] = "process"
     api_keys: tuple[Annotated[SecretStr, Field(min_length=1)], ...] = ()  # an empty one would let everybody in
     sync_threads: Annotated[int, Field(ge=1, le=64)] = 4
+    decode_threads: Annotated[int, Field(ge=1, le=64)] = 2
     connections: Annotated[int, Field(ge=1)] = 4096
     in_flight_mib: Annotated[float, Field(gt=0)] = 256
     body_limit_mib: Annotated[float, Field(gt=0, le=1024)] = 64
@@ -102,6 +103,10 @@ class DestinationBlock(Block):
     type: str
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{0,64}$")] = ""
     retry: RetryOptions = RetryOptions()
+
+    def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
+        """What is wrong with the block in this stream's company: key and message."""
+        yield from ()
 
     def place(self) -> tuple[str, ...] | None:
         """Where it writes, comparable with others' places; None where that says nothing."""

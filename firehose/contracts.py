@@ -161,8 +161,8 @@ class Destination(Protocol):
     Law: delivering a batch twice leaves the far side as delivering it once, wherever the far side allows names or
     ids. These derive only from the batch's `Segment`, `row`, `part` and `partition`. It raises `Retry` or `Refused`;
     anything else raised is a bug, and the segment is held. Only the pipeline decides about retries, deadlines, the
-    error output and backup. A batch without rows leaves nothing on the far side. `deliver` may run for several segments
-    at once. `close` may be called twice.
+    error output and backup. It never hands over a batch without rows. `deliver` may run for several segments at once;
+    `close` may be called twice.
     """
 
     async def check(self) -> None:
@@ -219,6 +219,10 @@ class Disk(Protocol):
     def sync_folder(self, path: str) -> None: ...
 
     def free_bytes(self, path: str) -> int: ...
+
+    def tree_bytes(self, path: str) -> int:
+        """Bytes of all files in the folder and below it; 0 where there is no such folder."""
+        ...
 
     def lock(self, path: str, wait: bool = False) -> Lock | None:
         """An exclusive lock on a file or folder, held until closed or the process ends; None where another has it."""

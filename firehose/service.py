@@ -111,6 +111,7 @@ class Service:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
+            self._decode_threads.close()
         await self._streams.close()
         await self._courier.stop(self.config.service.drain_seconds)
         if self._lock is not None:
@@ -215,6 +216,7 @@ class Service:
         try:
             self._disk.make_folder(self._data_dir)
             self._disk.make_folder(layout.buffer_folder(self._data_dir))
+            self._sync_parent()
             self._lock = self._disk.lock(f"{self._data_dir}/service.lock")
         except OSError as error:
             raise StartError(
@@ -225,6 +227,13 @@ class Service:
             raise StartError(
                 f"service.data_dir: {self._data_dir} is in use by another process; stop it, or choose another folder"
             )
+
+    def _sync_parent(self) -> None:
+        """The folder may have been made by a start that was killed before its name was durable."""
+        try:
+            self._disk.sync_folder(os.path.dirname(self._data_dir))
+        except PermissionError:
+            pass  # a parent that we may not even read was not made by us
 
     def _make_courier(self) -> Courier:
         asked = Asked(self._streams.removed, self._streams.check_removed)
@@ -237,8 +246,13 @@ class Service:
     def _front(self) -> Front:
         service = self.config.service
         keys = Keys([key.get_secret_value().encode() for key in service.api_keys])
+        self._decode_threads = self._runtime.threads("decode", service.decode_threads)
         generic = Generic(
-            self._streams.intakes, keys.admit, int(service.body_limit_mib * MIB), int(service.decoded_limit_mib * MIB)
+            self._streams.intakes,
+            self._decode_threads,
+            keys.admit,
+            int(service.body_limit_mib * MIB),
+            int(service.decoded_limit_mib * MIB),
         ).route()
         puts = FirehosePuts(self._streams.intakes, service.account_id)
         control = Control(

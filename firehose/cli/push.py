@@ -1,8 +1,8 @@
 """Posts a run of bodies to a stream, one after the other, and never one twice that may have been stored.
 
 An answer of 503 (or 408) means that nothing was taken: the same body is sent again after the time that the service
-asks for (ingest-clients.md section 4.1). A connection that breaks with a body under way ends the run, because nobody
-can tell whether that body was stored: the person decides where to go on.
+asks for (ingest-clients.md section 4.1). A connection that breaks with a body under way ends the run, and so does a 503
+that says `"stored":"unknown"`, because nobody can tell whether that body was stored: the person decides where to go on.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Push:
         waited = 0.0
         while (answer := await self._sent(body)).status != 200:
             seconds = answer.after_seconds or DEFAULT_PAUSE_SECONDS
-            if answer.status not in NOT_TAKEN or waited + seconds > self.patience_seconds:
+            if not _not_taken(answer) or waited + seconds > self.patience_seconds:
                 raise Stopped(f"{self.client.url} answers {answer.status}: {answer.reason}")
             self.report(answer.reason)
             await self.pause(seconds)
@@ -76,9 +76,14 @@ class Push:
             raise Stopped(str(error)) from error
         except Broken as error:
             raise Stopped(str(error)) from error
-        if answer.status < 500 or answer.status in NOT_TAKEN:
+        if answer.status < 500 or _not_taken(answer):
             self.pushed.under_way = 0
         return answer
+
+
+def _not_taken(answer: Answer) -> bool:
+    """Whether the body may be sent again: the service says where a failing disk leaves it unsure."""
+    return answer.status in NOT_TAKEN and answer.said.get("stored") != "unknown"
 
 
 async def bodies(file: BinaryIO, body_bytes: int) -> AsyncIterator[bytes]:

@@ -16,6 +16,7 @@ from firehose.cli.client import Client, Service
 from firehose.cli.push import Push, Pushed, Stopped, advice, bodies
 
 TAKEN = 'HTTP/1.1 200 OK\r\ncontent-length: 27\r\n\r\n{"accepted":1,"rejected":0}'
+UNSURE = 'HTTP/1.1 503 Disk\r\nretry-after: 1\r\ncontent-length: 20\r\n\r\n{"stored":"unknown"}'
 LATER = "HTTP/1.1 503 Later\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n"
 REFUSED = 'HTTP/1.1 400 Bad\r\ncontent-length: 15\r\n\r\n{"error":"why"}'
 FAILED = "HTTP/1.1 500 Bug\r\ncontent-length: 0\r\n\r\n"
@@ -105,9 +106,9 @@ async def test_patience_ends() -> None:
     assert pushed.under_way == 0
 
 
-@pytest.mark.parametrize(("trouble", "in_doubt"), [(BREAK, 4), (FAILED, 4), (REFUSED, 0)])
+@pytest.mark.parametrize(("trouble", "in_doubt"), [(BREAK, 4), (FAILED, 4), (UNSURE, 4), (REFUSED, 0)])
 async def test_trouble_stops_without_sending_again(trouble: str, in_doubt: int) -> None:
-    """After a broken connection, a bug or a refusal nothing more goes out, and the body in doubt is named."""
+    """After a broken connection, a bug, a doubt or a refusal nothing more goes out, and the body in doubt is named."""
     pushed = Pushed()
     async with scripted(TAKEN, trouble) as service:
         with pytest.raises(Stopped):

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sockets import Answer, dialled, served
 from structlog.testing import capture_logs
+from virtual_time import Inline
 
 from firehose import observe
 from firehose.contracts import Full, Unsure
@@ -90,7 +91,7 @@ class Door:
 
 def front(kept: Kept, admission: Admission, requests: observe.Requests, body_seconds: float = 5) -> App:
     intakes = {"app": Intake("app", kept, SplitOptions()), "ünï": Intake("ünï", kept, SplitOptions())}
-    generic = Generic(intakes, lambda head: True, LIMIT, 4 * LIMIT).route()
+    generic = Generic(intakes, Inline(), lambda head: True, LIMIT, 4 * LIMIT).route()
     aws = AwsJson(OPERATIONS, lambda: "id", LIMIT).route()
 
     def routes(method: str, path: str, headers: object) -> tuple[str, Route] | None:

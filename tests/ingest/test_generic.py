@@ -7,6 +7,7 @@ import json
 
 import pyarrow as pa
 import pytest
+from virtual_time import Inline
 
 from firehose.contracts import Full, Unavailable, Unsure
 from firehose.http.wire import Head, Reply
@@ -50,7 +51,7 @@ def intakes(kept: Kept) -> dict[str, Intake]:
 
 @pytest.fixture
 def generic(intakes: dict[str, Intake]) -> Generic:
-    return Generic(intakes, lambda head: b"x-refuse" not in head.headers, 1000, 2000)
+    return Generic(intakes, Inline(), lambda head: b"x-refuse" not in head.headers, 1000, 2000)
 
 
 def head(stream: str = "app", method: str = "POST", **headers: bytes) -> Head:
@@ -127,3 +128,12 @@ async def test_stream_gone_meanwhile(generic: Generic, intakes: dict[str, Intake
     assert route.begin(asked) is None
     del intakes["app"]
     assert (await route.finish(asked, b"x")).status == 404
+
+
+async def test_unsure_says_so(generic: Generic, kept: Kept) -> None:
+    """A 503 after which nobody knows whether the records were stored says so, for clients that can decide."""
+    kept.failure = Unsure("the disk failed")
+    reply = await ask(generic, head())
+    assert (reply.status, json.loads(reply.body)) == (503, {"error": "the disk failed", "stored": "unknown"})
+    kept.failure = Full("full")
+    assert "stored" not in json.loads((await ask(generic, head())).body)

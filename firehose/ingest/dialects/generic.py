@@ -10,16 +10,20 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from firehose.contracts import Unavailable
+from firehose.contracts import Unavailable, Unsure
 from firehose.http.wire import JSON, Head, Reply, Route
 from firehose.ingest.decoding import TooLarge, Undecodable, decode
 from firehose.ingest.intake import Intake, Intakes
 from firehose.ingest.splitting import Split, split
+from firehose.runtime import Threads
 
 PREFIX = "/ingest/"
 ALLOW = (b"allow", b"GET, HEAD, OPTIONS, POST, PUT")
 PROBES = ("GET", "HEAD", "OPTIONS")
+LARGE_BYTES = 256 * 1024  # from here on a body is cut in a thread, so that it holds up nobody
+LARGE_ENCODED_BYTES = 4 * 1024  # and from here on where it may grow a thousandfold
 SHOWN_CHARACTERS = 64  # of a name that no stream has: the sender decides its length, we decide the answer's
 
 
@@ -28,6 +32,7 @@ class Generic:
     """Answers for every stream there is."""
 
     intakes: Intakes
+    threads: Threads
     admit: Callable[[Head], bool]
     body_limit_bytes: int
     decoded_limit_bytes: int
@@ -53,16 +58,21 @@ class Generic:
         intake = self.intakes.get(head.path.removeprefix(PREFIX))
         if intake is None:
             return refuse(404, "the delivery stream is gone")
+        encoding = head.header(b"content-encoding")
+        cut = partial(self._cut, body, encoding, head.header(b"content-type"), intake)
         try:
-            plain = decode(body, head.header(b"content-encoding"), self.decoded_limit_bytes)
+            large = len(body) > (LARGE_ENCODED_BYTES if encoding else LARGE_BYTES)
+            found = await self.threads.run(cut) if large else cut()
         except Undecodable as error:
             return refuse(400, f"Content-Encoding: {error.reason}")
         except TooLarge as error:
             return refuse(413, f"the body is larger than {error.limit_bytes} bytes once decoded")
-        found = split(plain, head.header(b"content-type"), intake.split)
         if found.rejected and intake.strict:
             return _not_taken(found)
         return await _store(intake, found)
+
+    def _cut(self, body: bytes, encoding: str, content_type: str, intake: Intake) -> Split:
+        return split(decode(body, encoding, self.decoded_limit_bytes), content_type, intake.split)
 
 
 async def _store(intake: Intake, found: Split) -> Reply:
@@ -70,7 +80,7 @@ async def _store(intake: Intake, found: Split) -> Reply:
         try:
             await intake.appender.append(found.records)
         except Unavailable as error:
-            return refuse(503, error.reason, error.after_seconds)
+            return refuse(503, error.reason, error.after_seconds, unsure=isinstance(error, Unsure))
     return Reply(200, b'{"accepted":%d,"rejected":%d}' % (found.accepted, found.rejected), JSON)
 
 
@@ -89,11 +99,14 @@ def _not_taken(found: Split) -> Reply:
     return Reply(400, json.dumps(said, separators=(",", ":")).encode(), JSON)
 
 
-def refuse(status: int, reason: str, after_seconds: float = 0.0) -> Reply:
-    """A refusal in this dialect; 503 and 408 say when to come back, 401 how to ask."""
+def refuse(status: int, reason: str, after_seconds: float = 0.0, unsure: bool = False) -> Reply:
+    """A refusal in this dialect; 503 and 408 say when to come back, 401 how to ask. Where it is `unsure` whether the
+    records were stored, `"stored":"unknown"` tells those who would rather not send them twice.
+    """
     headers = [*JSON]
     if status == 401:
         headers.append((b"www-authenticate", b'Basic realm="firehose"'))
     if status in (503, 408):
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(after_seconds))))
-    return Reply(status, json.dumps({"error": reason}, separators=(",", ":")).encode(), tuple(headers))
+    said = {"error": reason, **({"stored": "unknown"} if unsure else {})}
+    return Reply(status, json.dumps(said, separators=(",", ":")).encode(), tuple(headers))
