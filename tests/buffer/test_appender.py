@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from disk_buffer import INTERVAL, RESERVE, ROOT, STREAM, DiskBuffer, batch, drained, offered, origins_of
 from faulty_disk import Fault
-from virtual_time import START_MS, VirtualRuntime, run
+from virtual_time import START_MS, VirtualRuntime, passed, run
 
 from firehose.buffer import appender as module
 from firehose.buffer import frame, layout
@@ -50,7 +50,7 @@ def test_many_appends_few_frames() -> None:
         await many(buffer, *[b"%d" % n for n in range(100)])
         assert [item.count for item in frames(buffer)] == [100]
         first = asyncio.ensure_future(buffer.appender.append(batch(b"first")))
-        await asyncio.sleep(0)
+        await passed(0)
         await many(buffer, b"x", b"y", b"z")
         assert (await first).first == 100
         assert [item.count for item in frames(buffer)] == [100, 1, 3]
@@ -63,7 +63,7 @@ def test_cancelled_waiter() -> None:
 
     async def scenario(buffer: DiskBuffer) -> None:
         tasks = [asyncio.ensure_future(buffer.appender.append(batch(b"%d" % n, b"+"))) for n in range(3)]
-        await asyncio.sleep(0)
+        await passed(0)
         tasks[1].cancel()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(answers[1], asyncio.CancelledError)
@@ -94,10 +94,10 @@ def test_seal_by_age(interval: float, after: float) -> None:
     async def scenario(buffer: DiskBuffer) -> None:
         buffer.appender.limits = replace(buffer.limits, interval_seconds=interval)
         await many(buffer, b"first")
-        await asyncio.sleep(after * 0.9)
+        await passed(after * 0.9)
         await many(buffer, b"late")
         assert not buffer.sealed
-        await asyncio.sleep(after * 0.11)
+        await passed(after * 0.11)
         assert [segment.count for segment in buffer.sealed] == [2]
 
     in_buffer(scenario)
@@ -111,9 +111,9 @@ def test_wall_clock_jumps(jump_ms: int) -> None:
         await many(buffer, b"first")
         buffer.runtime.wall_ms += jump_ms
         await many(buffer, b"second")
-        await asyncio.sleep(INTERVAL - 1)
+        await passed(INTERVAL - 1)
         assert not buffer.sealed
-        await asyncio.sleep(2)
+        await passed(2)
         (segment,) = buffer.sealed
         assert segment.opened_at.timestamp() * 1000 == START_MS
         path = layout.file_of(ROOT, segment)
@@ -129,13 +129,13 @@ def test_idle_stream_writes_nothing() -> None:
 
     async def scenario(buffer: DiskBuffer) -> None:
         before = len(buffer.disk.steps)
-        await asyncio.sleep(10 * INTERVAL)
+        await passed(10 * INTERVAL)
         await buffer.appender.seal()
         assert len(buffer.disk.steps) == before
         await many(buffer, b"x")
-        await asyncio.sleep(2 * INTERVAL)
+        await passed(2 * INTERVAL)
         before = len(buffer.disk.steps)
-        await asyncio.sleep(10 * INTERVAL)
+        await passed(10 * INTERVAL)
         assert len(buffer.disk.steps) == before
 
     in_buffer(scenario)
@@ -146,11 +146,11 @@ def test_origins_alone_open_nothing() -> None:
 
     async def scenario(buffer: DiskBuffer) -> None:
         await buffer.appender.append(batch(), Origin("p", "1"))
-        await asyncio.sleep(10 * INTERVAL)
+        await passed(10 * INTERVAL)
         await buffer.appender.seal()
         assert not buffer.sealed
         await many(buffer, b"x")
-        await asyncio.sleep(2 * INTERVAL)
+        await passed(2 * INTERVAL)
         (segment,) = buffer.sealed
         assert segment.opened_at.timestamp() * 1000 >= START_MS + 10 * INTERVAL * 1000
 
@@ -229,7 +229,7 @@ def test_disk_fails_under_an_append(step: str, code: int, before: int) -> None:
         buffer.disk.faults.clear()
         good += [b"after"] + ([] if touched else [b"unsure1", b"unsure2"])
         await many(buffer, b"after")
-        await asyncio.sleep(2 * module.MEND_SECONDS)
+        await passed(2 * module.MEND_SECONDS)
         await buffer.appender.seal()
         assert buffer.appender.accepted == buffer.appender.sealed_records == len(good)
         accepted = buffer.appender.accepted
@@ -254,7 +254,7 @@ def test_seal_fails_after_a_good_append(step: str) -> None:
         buffer.disk.fail_at = {len(buffer.disk.steps) + seal_steps.index(step): errno.EIO}
         await buffer.appender.seal()
         assert buffer.failures
-        await asyncio.sleep(2 * module.MEND_SECONDS)
+        await passed(2 * module.MEND_SECONDS)
         assert [segment.count for segment in buffer.sealed] == [1, 1, 1]
         assert buffer.appender.accepted == buffer.appender.sealed_records == 3
         assert await drained(buffer.outbox()) == [b"x" * 1000, b"one", b"two"]
@@ -275,11 +275,11 @@ def test_failing_disk_is_bounded(steps: tuple[str, ...]) -> None:
         for _ in range(20 * seconds):
             (answer,) = await many(buffer, b"bad")
             assert isinstance(answer, Unavailable)
-            await asyncio.sleep(0.05)
+            await passed(0.05)
         to_mend = module.ABANDONED_LIMIT if "sync" in steps else seconds + module.FAILURES_IN_ROW
         assert len(layout.lanes(buffer.disk, ROOT, STREAM)) <= to_mend + 1
         buffer.disk.faults.clear()
-        await asyncio.sleep(5)
+        await passed(5)
         (answer,) = await many(buffer, b"again")
         assert not isinstance(answer, Exception)
         await buffer.appender.seal()
@@ -298,7 +298,7 @@ def test_close_with_an_abandoned_lane() -> None:
         await many(buffer, b"unsure")
         await many(buffer, b"later")
         await buffer.stop()
-        await asyncio.sleep(10)
+        await passed(10)
         await buffer.crash(power=False)
         stored = await drained(buffer.outbox())
         assert {b"good", b"later"} <= set(stored)
@@ -312,8 +312,8 @@ def test_close_waits_for_what_is_under_way() -> None:
 
     async def scenario(buffer: DiskBuffer) -> None:
         append = asyncio.ensure_future(buffer.appender.append(batch(b"x")))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await passed(0)
+        await passed(0)
         await buffer.appender.close()
         assert (await append).count == 1
         assert [segment.count for segment in buffer.sealed] == [1]
@@ -330,7 +330,7 @@ def test_seal_returns_under_steady_load() -> None:
                 await buffer.appender.append(batch(b"x"))
 
         tasks = [asyncio.ensure_future(load()) for _ in range(3)]
-        await asyncio.sleep(1)
+        await passed(1)
         before = buffer.appender.accepted
         async with asyncio.timeout(1):
             await buffer.appender.seal()

@@ -95,3 +95,8 @@ class VirtualRuntime(Runtime):
 
     def jitter(self) -> float:
         return self._dice.random()
+
+
+async def passed(seconds: float) -> None:
+    """Returns when that much virtual time has passed."""
+    await asyncio.sleep(seconds)
