@@ -40,6 +40,10 @@ class FolderOptions(ObjectOptions):
     def container(self) -> tuple[str, ...]:
         return (self.type, posixpath.normpath(self.path))
 
+    def local_folder(self) -> str:
+        fixed = (self.prefix or "").partition("!{")[0]
+        return posixpath.join(self.path, posixpath.dirname(fixed))
+
 
 class Folder:
     """Delivers to a folder. One attempt at a time works on a name: an abandoned one may still write."""
@@ -53,6 +57,7 @@ class Folder:
         self._disk = site.disk
         self._encoder = ObjectEncoder(options, site)
         self._limit_bytes = int(options.limit_gib * GIB) if options.limit_gib is not None else None
+        self._used_bytes: int | None = None  # not counted yet
         self._guard = threading.Lock()
         self._busy: set[str] = set()
 
@@ -84,12 +89,22 @@ class Folder:
             self._disk.make_folder(self._partial)
             self._disk.make_folder(folder)
             sent_bytes = self._written(self._beside(name), self._encoder.chunks(batch), publish)
+            self._count(sent_bytes)
         return Receipt((name,), sent_bytes)
 
     def _make_sure_of_room(self) -> None:
-        """Counts the folder anew each time, since others may tidy it up: only where there is a limit."""
-        if self._limit_bytes is not None and self._disk.tree_bytes(self._root) >= self._limit_bytes:
+        """Steps back at `limit_gib`. Files are counted once, and again at the limit: somebody may have made room."""
+        if self._limit_bytes is None:
+            return
+        if self._used_bytes is None or self._used_bytes >= self._limit_bytes:
+            self._used_bytes = self._disk.tree_bytes(self._root)
+        if self._used_bytes >= self._limit_bytes:
             raise Retry(f"{self._root}: the folder is at its limit_gib; move files away, or raise the limit")
+
+    def _count(self, size_bytes: int) -> None:
+        with self._guard:
+            if self._used_bytes is not None:
+                self._used_bytes += size_bytes
 
     def _target(self, name: str) -> str:
         """The file of a name. That names stay inside is naming's promise; this holds where it is broken."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from firehose import registry, yaml_file
+from firehose.buffer import layout
 from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
 
 STREAMS = "delivery_streams"
@@ -110,6 +111,10 @@ class DestinationBlock(Block):
 
     def place(self) -> tuple[str, ...] | None:
         """Where it writes, comparable with others' places; None where that says nothing."""
+        return None
+
+    def local_folder(self) -> str | None:
+        """The folder of this machine that all it writes is in, as far as that is fixed; None where there is none."""
         return None
 
 
@@ -219,6 +224,8 @@ def parse(name: str, text: str, lookup: Callable[[str], str | None] | None = Non
     # The streams one by one: whatever is wrong with one block hides nothing that is wrong with another.
     document = _model(Document, {key: value for key, value in resolved.items() if key != STREAMS}, (), file)
     streams = dict(_streams(resolved.get(STREAMS, {}), file))
+    if isinstance(document, Document):
+        _keep_out_of_the_buffer(document.service.data_dir, streams, file)
     file.check()
     assert isinstance(document, Document)
     return Config(name, document.service, document.delivery, streams, dict(file.data.get(STREAMS) or {}))
@@ -255,6 +262,27 @@ def _streams(definitions: Any, file: YamlFile) -> Iterator[tuple[str, StreamConf
         config = _stream(name, options, path, file) if options else None
         if config is not None:
             yield name, config
+
+
+def _keep_out_of_the_buffer(data_dir: str, streams: Mapping[str, StreamConfig], file: YamlFile) -> None:
+    """A start takes every folder in the buffer for a stream's lanes, and removes those that hold no record: objects
+    there would be lost.
+    """
+    buffer = os.path.abspath(layout.buffer_folder(data_dir))
+    for name, stream in streams.items():
+        for place, block in _placed_blocks(stream):
+            folder = block.local_folder()
+            if folder is not None and os.path.commonpath([buffer, os.path.abspath(folder)]) == buffer:
+                message = f"writes into the service's own buffer, {buffer}; choose a folder outside service.data_dir"
+                file.complain((STREAMS, name, *place), message)
+
+
+def _placed_blocks(stream: StreamConfig) -> Iterator[tuple[Path, DestinationBlock]]:
+    """Every block that says where something goes, and where in the stream's definition it stands."""
+    for index, block in enumerate(stream.destinations.values()):
+        yield ("destination",) if stream.options.destinations is None else ("destinations", index), block
+    if stream.errors is not None:
+        yield ("errors",), stream.errors
 
 
 def _options(definition: Any, path: Path, file: YamlFile) -> Stream | None:

@@ -172,6 +172,28 @@ def test_shared_places() -> None:
     assert list(shared_places(parse(text % "other"))) == []
 
 
+@pytest.mark.parametrize(
+    ("block", "refused"),
+    [
+        ("destination: {type: folder, path: data/buffer}", "app.destination: "),
+        ("destinations: [{type: folder, path: ./out/../data/buffer/web}]", "app.destinations[0]: "),
+        ("destination: {type: folder, path: data, prefix: 'buffer/x/!{timestamp:yyyy}/'}", "app.destination: "),
+        ("destination: {type: folder, path: out}, errors: {type: folder, path: data/buffer}", "app.errors: "),
+        ("destination: {type: folder, path: data}", ""),
+        ("destination: {type: folder, path: data, prefix: buffer}", ""),
+        ("destination: {type: folder, path: data/buffered}", ""),
+    ],
+)
+def test_the_buffer_is_no_destination(block: str, refused: str) -> None:
+    """A folder in the service's own buffer is refused: a restart would take its objects for dead lanes."""
+    text = one_stream(f"{{{block}}}")
+    if refused:
+        (said,) = problems(text)
+        assert f"delivery_streams.{refused}writes into the service's own buffer" in said
+    else:
+        assert parse(text).streams
+
+
 def test_one_definition() -> None:
     """A definition alone, as the catalogue keeps it, is read like one of a file."""
     definition: Mapping[str, Any] = {"destination": {"type": "folder", "path": "${WHERE}"}}
