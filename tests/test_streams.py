@@ -168,3 +168,26 @@ async def test_seal_of_nothing(half: Half) -> None:
     with pytest.raises(KeyError):
         await streams.seal("none")
     await streams.close()
+
+
+async def test_stray_files_in_the_buffer(half: Half) -> None:
+    """A file that somebody left among the folders of the buffer is passed over, by a start and by its stats."""
+    streams = half.open(app=to("far"))
+    await put(streams, "app", 2)
+    await streams.close()
+    for stray in ("buffer/notes", "buffer/app/copy"):
+        (half.root / stray).write_text("mine")
+    again = half.open(app=to("far"))
+    assert [(standing.name, standing.accepted) for standing in again.standings({}, None)] == [("app", 2)]
+    assert (half.root / "buffer/app/copy").exists()
+    await again.close()
+
+
+async def test_a_name_may_begin_with_a_dot(half: Half) -> None:
+    """AWS allows such a name, and a start finds its records again."""
+    streams = half.open(**{".app": to("far")})
+    await put(streams, ".app", 2)
+    await streams.close()
+    again = half.open(**{".app": to("far")})
+    assert [(standing.name, standing.accepted) for standing in again.standings({}, None)] == [(".app", 2)]
+    await again.close()

@@ -109,7 +109,7 @@ class DiskAppender:
         state: State,
     ) -> None:
         self.stream = stream
-        self.limits = limits
+        self._limits = limits
         self._data_dir = data_dir
         self._disk = disk
         self._threads = threads
@@ -125,6 +125,7 @@ class DiskAppender:
         self._group_ms = 0
         self._flushing: asyncio.Task[None] | None = None
         self._age: asyncio.TimerHandle | None = None
+        self._aging_since = 0.0  # on the monotonic clock, while `_age` runs
         self._mending: set[asyncio.Task[None]] = set()
         self._seal_due = False
         self._sealers: list[asyncio.Future[None]] = []
@@ -150,6 +151,19 @@ class DiskAppender:
 
     def origins(self) -> Mapping[str, Origin]:
         return self._state.origins
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        """What is open follows a new interval too, from its first record on."""
+        changed = limits.interval_seconds != self._limits.interval_seconds
+        self._limits = limits
+        if changed and self._age:
+            self._age.cancel()
+            self._ring()
 
     @property
     def buffered_bytes(self) -> int:
@@ -301,7 +315,13 @@ class DiskAppender:
             self._age.cancel()
             self._age = None
         if not sealed and self._age is None and self._lane and self._lane.open and self._lane.open.count:
-            self._age = self._runtime.after(self.limits.interval_seconds or ZERO_INTERVAL_SECONDS, self._aged)
+            self._aging_since = self._runtime.monotonic()
+            self._ring()
+
+    def _ring(self) -> None:
+        interval = self.limits.interval_seconds or ZERO_INTERVAL_SECONDS
+        left = self._aging_since + interval - self._runtime.monotonic()
+        self._age = self._runtime.after(max(0.0, left), self._aged)
 
     def _aged(self) -> None:
         self._age = None

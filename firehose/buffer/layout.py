@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from firehose.contracts import Disk
 from firehose.model import Segment, SegmentKey
@@ -52,9 +53,22 @@ def numbers(names: list[str], suffix: str) -> list[int]:
 
 
 def streams(disk: Disk, data_dir: str) -> list[str]:
-    return [name for name in disk.list(buffer_folder(data_dir)) if not name.startswith(".")]
+    return _folders(disk, buffer_folder(data_dir), lambda name: True)
 
 
 def lanes(disk: Disk, data_dir: str, stream: str) -> list[str]:
     """Lanes never have a dot in their names: `lanes`, `lanes.new` and whatever a system leaves there are none."""
-    return [name for name in disk.list(stream_folder(data_dir, stream)) if name != LANES and "." not in name]
+    return _folders(disk, stream_folder(data_dir, stream), lambda name: name != LANES and "." not in name)
+
+
+def _folders(disk: Disk, path: str, wanted: Callable[[str], bool]) -> list[str]:
+    """The wanted names in the folder that are folders: a stray file must not keep anything from starting."""
+    return [name for name in disk.list(path) if wanted(name) and _is_folder(disk, os.path.join(path, name))]
+
+
+def _is_folder(disk: Disk, path: str) -> bool:
+    try:
+        disk.list(path)
+    except NotADirectoryError:
+        return False
+    return True

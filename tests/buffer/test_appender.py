@@ -103,6 +103,24 @@ def test_seal_by_age(interval: float, after: float) -> None:
     in_buffer(scenario)
 
 
+@pytest.mark.parametrize(
+    ("interval", "left"), [(INTERVAL / 2, INTERVAL / 4), (INTERVAL / 8, 0), (2 * INTERVAL, INTERVAL * 1.75)]
+)
+def test_a_new_interval_holds_for_what_is_open(interval: float, left: float) -> None:
+    """After a reload the open segment's age is measured by the new interval, from its first record on."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        await many(buffer, b"first")
+        await asyncio.sleep(INTERVAL / 4)
+        buffer.appender.limits = replace(buffer.limits, interval_seconds=interval)
+        await asyncio.sleep(left * 0.99)
+        assert not buffer.sealed or not left
+        await asyncio.sleep(left * 0.02 + 0.1)
+        assert [segment.count for segment in buffer.sealed] == [1]
+
+    in_buffer(scenario)
+
+
 @pytest.mark.parametrize("jump_ms", [3_600_000, -3_600_000])
 def test_wall_clock_jumps(jump_ms: int) -> None:
     """The wall clock moves by an hour: the age of a segment does not, and it is named by its first record."""
