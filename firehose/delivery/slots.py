@@ -1,13 +1,14 @@
 """Who may work now: worker slots shared out by stream, within one bound of bytes in flight.
 
-A stream with a thousand segments waits behind a stream with one no longer than one turn. A segment under suspicion
-runs alone, so that if it kills the process nobody else is blamed.
+A stream with a thousand segments waits behind a stream with one no longer than one turn, and never has all the slots:
+a far side that hangs would keep every other stream waiting until it times out. A segment under suspicion runs alone,
+so that if it kills the process nobody else is blamed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,12 +22,15 @@ class _Turn:
 
 
 class Slots:
-    """`workers` turns at once, of together at most `limit_bytes`; one turn alone may be larger than that."""
+    """`workers` turns at once, for one stream all but one of them, of together at most `limit_bytes`. One turn that is
+    alone may be larger than that.
+    """
 
     def __init__(self, workers: int, limit_bytes: int) -> None:
         self._workers = workers
         self._limit_bytes = limit_bytes
-        self._working = 0
+        self._share = max(1, workers - 1)
+        self._working = Counter[str]()  # turns by stream
         self._bytes = 0
         self._alone = False
         self._waiting: dict[str, deque[_Turn]] = {}  # by stream; a stream that got a turn moves to the end
@@ -44,7 +48,7 @@ class Slots:
             await turn.granted
         except asyncio.CancelledError:
             if turn.granted.done() and not turn.granted.cancelled():
-                self._give_back(turn)
+                self._give_back(stream, turn)
             else:
                 turn.granted.cancel()
                 self._grant()
@@ -52,11 +56,11 @@ class Slots:
         try:
             yield
         finally:
-            self._give_back(turn)
+            self._give_back(stream, turn)
 
     def _grant(self) -> None:
         """Hands out turns, one stream after the other, as long as there is room for the next."""
-        while (stream := self._next_stream()) is not None:
+        while self._working.total() < self._workers and (stream := self._next_stream()) is not None:
             queue = self._waiting.pop(stream)
             turn = queue[0]
             if not self._fits(turn):
@@ -65,30 +69,33 @@ class Slots:
             queue.popleft()
             if queue:
                 self._waiting[stream] = queue
-            self._working += 1
+            self._working[stream] += 1
             self._bytes += turn.size_bytes
             self._alone = turn.alone
             turn.granted.set_result(None)
 
     def _next_stream(self) -> str | None:
-        """The stream whose turn is next, once those who gave up waiting are gone."""
+        """The stream whose turn is next, once those who gave up waiting are gone; not one that has its share."""
         for stream in list(self._waiting):
             queue = self._waiting[stream]
             while queue and queue[0].granted.cancelled():
                 queue.popleft()
-            if queue:
+            if not queue:
+                del self._waiting[stream]
+            elif self._working[stream] < self._share:
                 return stream
-            del self._waiting[stream]
         return None
 
     def _fits(self, turn: _Turn) -> bool:
         if not self._working:
             return True
-        room = self._working < self._workers and self._bytes + turn.size_bytes <= self._limit_bytes
+        room = self._bytes + turn.size_bytes <= self._limit_bytes
         return room and not turn.alone and not self._alone
 
-    def _give_back(self, turn: _Turn) -> None:
-        self._working -= 1
+    def _give_back(self, stream: str, turn: _Turn) -> None:
+        self._working[stream] -= 1
+        if not self._working[stream]:
+            del self._working[stream]
         self._bytes -= turn.size_bytes
         self._alone = False
         self._grant()

@@ -52,6 +52,24 @@ def test_a_stream_with_one_is_not_starved_by_one_with_a_thousand() -> None:
     assert watch.most == 4
 
 
+def test_a_hanging_stream_leaves_a_slot() -> None:
+    """A stream whose turns never end has all slots but one: the others go on; a lone worker is still given to it."""
+
+    async def scene(workers: int) -> int:
+        watch, slots = Watch(), Slots(workers, 1 << 30)
+        hanging = [asyncio.create_task(watch.take(slots, f"hung-{number}", seconds=1e6)) for number in range(9)]
+        others = [asyncio.create_task(watch.take(slots, f"good-{number}")) for number in range(20)]
+        await asyncio.sleep(30)
+        most = len([name for name in watch.order if name.startswith("hung")])
+        assert workers == 1 or all(task.done() for task in others)
+        for task in (*hanging, *others):
+            task.cancel()
+        await asyncio.gather(*hanging, *others, return_exceptions=True)
+        return most
+
+    assert [run(scene(workers)) for workers in (1, 2, 4)] == [1, 1, 3]
+
+
 def test_streams_take_turns() -> None:
     """With one worker, three streams get every third turn each, oldest segment first."""
     watch, slots = Watch(), Slots(1, 100)
