@@ -171,9 +171,10 @@ class Service:
         return [view(standing, now) for standing in await self.standings()]
 
     async def metrics(self) -> bytes:
+        standings = await self.standings()
         own: list[observe.Sample] = [
             ("firehose_in_flight_bytes", (), self._admission.in_flight_bytes),
-            ("firehose_delivery_up", (), float(self._courier.up)),
+            ("firehose_delivery_up", (), float(not self._courier.trouble)),
             ("firehose_delivery_restarts", (), self._courier.restarts),
             ("firehose_disk_failures", (), self._streams.disk_failures),
             ("firehose_damaged_files", (), self._streams.damaged_files),
@@ -185,7 +186,7 @@ class Service:
         except OSError:
             pass  # /readyz says so; the rest is worth having all the more
         now = self._runtime.now_ms()
-        return observe.render([*own, *self._requests.samples(), *samples(await self.standings(), now)])
+        return observe.render([*own, *self._requests.samples(), *samples(standings, now)])
 
     async def flush(self, stream: str, wait_seconds: float) -> dict[str, Any]:
         records = await self._streams.seal(stream)
@@ -251,6 +252,7 @@ class Service:
             self._streams.intakes,
             self._decode_threads,
             keys.admit,
+            self._admission,
             int(service.body_limit_mib * MIB),
             int(service.decoded_limit_mib * MIB),
         ).route()

@@ -91,7 +91,7 @@ class Door:
 
 def front(kept: Kept, admission: Admission, requests: observe.Requests, body_seconds: float = 5) -> App:
     intakes = {"app": Intake("app", kept, SplitOptions()), "ünï": Intake("ünï", kept, SplitOptions())}
-    generic = Generic(intakes, Inline(), lambda head: True, LIMIT, 4 * LIMIT).route()
+    generic = Generic(intakes, Inline(), lambda head: True, admission, LIMIT, 4 * LIMIT).route()
     aws = AwsJson(OPERATIONS, lambda: "id", LIMIT).route()
 
     def routes(method: str, path: str, headers: object) -> tuple[str, Route] | None:
@@ -245,6 +245,24 @@ async def test_bytes_in_flight(door: Door) -> None:
         door.kept.gate.set()
         assert (await first.answer()).status == 200
     assert (await door.ask(post(b"y"))).status == 200
+
+
+async def test_inflated_bytes_in_flight(door: Door) -> None:
+    """What a body became counts, not what came over the wire: small bombs together are no way around the bound."""
+    packed = post(gzip.compress(b"x" * 3 * LIMIT), extra="Content-Encoding: gzip\r\n")
+    assert len(packed) < LIMIT
+    door.kept.gate.clear()
+    async with dialled(door.port) as first:
+        first.send(packed)
+        await until(lambda: door.admission.in_flight_bytes == 3 * LIMIT)
+        door.admission.limit_bytes = 5 * LIMIT
+        answer = await door.ask(packed)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        door.kept.gate.set()
+        assert (await first.answer()).status == 200
+    assert (await door.ask(packed)).status == 200
+    door.admission.limit_bytes = 2 * LIMIT
+    assert (await door.ask(packed)).status == 413
 
 
 async def test_never_admitted_is_too_large(door: Door) -> None:

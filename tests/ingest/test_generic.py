@@ -10,6 +10,7 @@ import pytest
 from virtual_time import Inline
 
 from firehose.contracts import Full, Unavailable, Unsure
+from firehose.http.admission import Admission
 from firehose.http.wire import Head, Reply
 from firehose.ingest.dialects.generic import Generic
 from firehose.ingest.intake import Intake
@@ -51,7 +52,7 @@ def intakes(kept: Kept) -> dict[str, Intake]:
 
 @pytest.fixture
 def generic(intakes: dict[str, Intake]) -> Generic:
-    return Generic(intakes, Inline(), lambda head: b"x-refuse" not in head.headers, 1000, 2000)
+    return Generic(intakes, Inline(), lambda head: b"x-refuse" not in head.headers, Admission(10_000), 1000, 2000)
 
 
 def head(stream: str = "app", method: str = "POST", **headers: bytes) -> Head:

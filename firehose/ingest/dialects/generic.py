@@ -11,14 +11,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from firehose.contracts import Unavailable, Unsure
+from firehose.http.admission import OVERLOAD_SECONDS, Admission
 from firehose.http.wire import JSON, Head, Reply, Route
 from firehose.ingest.decoding import TooLarge, Undecodable, decode
 from firehose.ingest.intake import Intake, Intakes
 from firehose.ingest.splitting import Split, split
 from firehose.runtime import Threads
 
+T = TypeVar("T")
 PREFIX = "/ingest/"
 ALLOW = (b"allow", b"GET, HEAD, OPTIONS, POST, PUT")
 PROBES = ("GET", "HEAD", "OPTIONS")
@@ -34,6 +37,7 @@ class Generic:
     intakes: Intakes
     threads: Threads
     admit: Callable[[Head], bool]
+    admission: Admission
     body_limit_bytes: int
     decoded_limit_bytes: int
 
@@ -59,20 +63,33 @@ class Generic:
         if intake is None:
             return refuse(404, "the delivery stream is gone")
         encoding = head.header(b"content-encoding")
-        cut = partial(self._cut, body, encoding, head.header(b"content-type"), intake)
+        held_up = len(body) > (LARGE_ENCODED_BYTES if encoding else LARGE_BYTES)
+        run = self.threads.run if held_up else _at_once
         try:
-            large = len(body) > (LARGE_ENCODED_BYTES if encoding else LARGE_BYTES)
-            found = await self.threads.run(cut) if large else cut()
+            plain = await run(partial(decode, body, encoding, self._limit_bytes))
         except Undecodable as error:
             return refuse(400, f"Content-Encoding: {error.reason}")
         except TooLarge as error:
             return refuse(413, f"the body is larger than {error.limit_bytes} bytes once decoded")
-        if found.rejected and intake.strict:
-            return _not_taken(found)
-        return await _store(intake, found)
+        grown = max(0, len(plain) - len(body))  # the body itself was admitted before it was read
+        if not self.admission.admit(grown):
+            return refuse(503, "too many bytes in flight", OVERLOAD_SECONDS)
+        try:
+            found = await run(partial(split, plain, head.header(b"content-type"), intake.split))
+            if found.rejected and intake.strict:
+                return _not_taken(found)
+            return await _store(intake, found)
+        finally:
+            self.admission.release(grown)
 
-    def _cut(self, body: bytes, encoding: str, content_type: str, intake: Intake) -> Split:
-        return split(decode(body, encoding, self.decoded_limit_bytes), content_type, intake.split)
+    @property
+    def _limit_bytes(self) -> int:
+        """What can never be admitted is too large, however much patience the client has."""
+        return min(self.decoded_limit_bytes, self.admission.limit_bytes)
+
+
+async def _at_once(call: Callable[[], T]) -> T:
+    return call()
 
 
 async def _store(intake: Intake, found: Split) -> Reply:
