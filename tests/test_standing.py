@@ -38,3 +38,12 @@ def test_view() -> None:
     (one,) = told["destinations"]
     assert (one["buffered"], one["delivered"], one["held"], one["imbalance"]) == (5, 4, 1, 0)
     assert (one["oldest_age_seconds"], one["last_error"]) == (1.0, "why")
+
+
+def test_view_adds_up() -> None:
+    """Every way a record can end is told, so that the sum of law 7 can be checked by whoever reads it."""
+    totals = Totals(delivered=5, dropped=2, filtered=1, dead=3, damaged=4, split=1)
+    place = PlaceStanding("lake", 20, 1, totals, 6, 0, None)
+    (one,) = view(StreamStanding("app", "ACTIVE", 1, 21, 0, 0, (place,)), 0)["destinations"]
+    ends = ("delivered", "dropped", "filtered", "dead", "damaged", "buffered", "imbalance")
+    assert 21 + one["split"] == sum(one[end] for end in ends)

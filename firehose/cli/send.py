@@ -25,6 +25,7 @@ from firehose.cli.show import Failure, note
 from firehose.runtime import Runtime
 
 SAMPLE_BATCH = 1000  # records in one write or body, at most
+PROGRESS_STEPS, PROGRESS_BYTES = 10, 16 * 1024 * 1024  # lines of progress where no terminal shows a bar
 BATCHES_PER_SECOND = 10  # of a sample that is slowed down
 
 Input = Annotated[typer.FileBinaryRead, typer.Argument(metavar="[FILE|-]", help="Lines or NDJSON; - is the input.")]
@@ -53,6 +54,8 @@ def put(
     how to go on.
     """
     total = _begun_at(file, from_offset)
+    if total is not None and from_offset > total:
+        raise typer.BadParameter(f"--from {from_offset} is behind the end of the input, which has {total} bytes")
     pushed = Pushed(offset=from_offset)
     client = Client(options.service(config, url, api_key))
     with _progress(pushed, total) as report:
@@ -112,7 +115,7 @@ def _begun_at(file: BinaryIO, offset: int) -> int | None:
 
 @contextmanager
 def _progress(pushed: Pushed, total: int | None) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error where somebody watches. Takes reports of a `Push`."""
+    """On standard error a bar where somebody watches, else a line now and then. Takes reports of a `Push`."""
     console = Console(stderr=True)
     columns = (
         BarColumn(),
@@ -124,12 +127,18 @@ def _progress(pushed: Pushed, total: int | None) -> Iterator[Callable[[str], Non
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total, completed=pushed.offset, records=0)
+        step = max(PROGRESS_BYTES, (total or 0) // PROGRESS_STEPS)
+        due = pushed.offset + step
 
         def report(waiting_for: str) -> None:
+            nonlocal due
             said = f"waiting: {waiting_for}" if waiting_for else ""
             bar.update(task, completed=pushed.offset, records=pushed.accepted, description=said)
             if said and not console.is_terminal:
                 note(said)
+            elif pushed.offset >= due and not console.is_terminal:
+                due = pushed.offset + step
+                note(f"{pushed.accepted:,} records acknowledged, and the input's bytes before {pushed.offset}")
 
         yield report
 

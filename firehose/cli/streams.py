@@ -49,6 +49,7 @@ def rows(found: Sequence[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
 def trouble(place: dict[str, Any]) -> str:
     """All that a person should look at, in one line; a dash where there is nothing."""
     said = [f"{place['held']:,} held" if place["held"] else ""]
+    said += [f"{place['damaged']:,} lost to damage" if place.get("damaged") else ""]
     said += [f"{place['imbalance']:,} records cannot be accounted for" if place["imbalance"] else ""]
     said += [f"paused: {place['paused']}" if place["paused"] else place["last_error"]]
     return "; ".join(filter(None, said)) or "-"

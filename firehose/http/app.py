@@ -28,6 +28,9 @@ class Place(BaseModel):
     delivered: int
     dead: int
     dropped: int
+    filtered: int
+    damaged: int
+    split: int
     buffered: int
     held: int
     imbalance: int

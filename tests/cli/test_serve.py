@@ -120,6 +120,7 @@ PLACE = {
         ({"last_error": "no route", "paused": "three held"}, "paused: three held"),
         ({"held": 2, "last_error": "a bug"}, "2 held; a bug"),
         ({"imbalance": -1}, "-1 records cannot be accounted for"),
+        ({"damaged": 3}, "3 lost to damage"),
     ],
 )
 def test_trouble_is_shown(said: dict[str, object], shown: str) -> None:

@@ -54,6 +54,25 @@ def test_put_goes_on_where_it_is_told(service: Running, tmp_path: Path, piped: b
     assert standing(service, "from")["accepted"] - before == 2
 
 
+@pytest.mark.parametrize(("start", "status"), [(6, 0), (7, 2)])
+def test_put_from_behind_the_end(service: Running, tmp_path: Path, start: int, status: int) -> None:
+    """An offset behind the end of a file is a mistake, and told; the end itself is where a finished put stands."""
+    (tmp_path / "lines").write_bytes(b"first\n")
+    said = firehose("put", "from", str(tmp_path / "lines"), "--from", str(start), "-c", service.config)
+    assert said.exit_code == status
+    assert ("behind the end" in said.stderr) is bool(status)
+
+
+def test_put_tells_how_far_it_is(service: Running, tmp_path: Path) -> None:
+    """A large file's progress is told in lines where no terminal shows a bar; a small file's is not."""
+    line = b"x" * 1023 + b"\n"
+    for count, lines in ((40 * 1024, 2), (1024, 0)):
+        (tmp_path / "lines").write_bytes(line * count)
+        said = firehose("put", "pipe", str(tmp_path / "lines"), "-c", service.config)
+        assert said.exit_code == 0
+        assert said.stderr.count("records acknowledged, and the input's bytes before ") == lines
+
+
 def test_put_that_is_interrupted(service: Running) -> None:
     """Ctrl-C ends a put that waits for its input, in words: what was acknowledged, and how to go on."""
     command = [sys.executable, "-m", "firehose.cli", "put", "stop", "-c", service.config]

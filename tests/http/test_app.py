@@ -13,7 +13,10 @@ from firehose.http.app import api
 from firehose.http.auth import Keys
 
 PLACE: dict[str, Any] = {
-    "destination": "lake", "delivered": 1, "dead": 0, "dropped": 0, "buffered": 2, "held": 0, "imbalance": 0,
+    "destination": "lake", "delivered": 1, "dead": 0, "dropped": 0,
+                "filtered": 0,
+                "damaged": 0,
+                "split": 0, "buffered": 2, "held": 0, "imbalance": 0,
     "objects": 1, "oldest_age_seconds": 1.5, "last_delivered_ms": 5, "last_error": "", "last_error_ms": 0, "paused": "",
 }  # fmt: skip
 STREAM: dict[str, Any] = {
