@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,8 @@ from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
 
 STREAMS = "delivery_streams"
 STREAM_NAME = r"(?!\.{1,2}$)[a-zA-Z0-9_.-]{1,64}"
+# Keys of a destination that follow a segment's own version of the definition; the others follow the newest.
+SEGMENT_KEYS = ("prefix", "time_zone", "file_extension", "compression", "format", "delimiter")
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
@@ -171,6 +174,14 @@ class StreamConfig:
     def size_bytes(self) -> int:
         return max(1, int(self.options.buffering.size_mib * MIB))
 
+    def blocks(self) -> Iterator[tuple[Path, DestinationBlock]]:
+        """Every block that says where something goes, and where in the definition it stands."""
+        single = self.options.destinations is None
+        for index, block in enumerate(self.destinations.values()):
+            yield ("destination",) if single else ("destinations", index), block
+        if self.errors is not None:
+            yield ("errors",), self.errors
+
     def retry(self, destination: str) -> RetryOptions:
         """The destination's own retry options where it gives any, else the stream's."""
         own = self.destinations[destination]
@@ -195,7 +206,8 @@ def shared_places(config: Config) -> Iterator[str]:
         for block in stream.destinations.values():
             place = block.place()
             if place is not None and seen.setdefault(place, name) != name:
-                yield f"delivery streams '{seen[place]}' and '{name}' write to one place, {block.type} {place}"
+                where = " ".join(part for part in place if part)
+                yield f"delivery streams '{seen[place]}' and '{name}' write to one place: {where}"
 
 
 def delimiter_bytes(text: str) -> bytes:
@@ -228,7 +240,25 @@ def parse(name: str, text: str, lookup: Callable[[str], str | None] | None = Non
         _keep_out_of_the_buffer(document.service.data_dir, streams, file)
     file.check()
     assert isinstance(document, Document)
-    return Config(name, document.service, document.delivery, streams, dict(file.data.get(STREAMS) or {}))
+    definitions = {name: _pinned(file.data[STREAMS][name], resolved[STREAMS][name]) for name in streams}
+    return Config(name, document.service, document.delivery, streams, definitions)
+
+
+def _pinned(written: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition as written, but with what shapes its objects' names and bytes resolved: these must not change with
+    the environment while a segment follows this version.
+    """
+    pinned = dict(written)
+    if "destination" in written:
+        pinned["destination"] = _pinned_block(written["destination"], resolved["destination"])
+    if "destinations" in written:
+        pairs = zip(written["destinations"], resolved["destinations"], strict=True)
+        pinned["destinations"] = [_pinned_block(*pair) for pair in pairs]
+    return pinned
+
+
+def _pinned_block(written: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
+    return {**written, **{key: resolved[key] for key in (*SEGMENT_KEYS, "name", "type") if key in resolved}}
 
 
 def stream(name: str, definition: Mapping[str, Any], lookup: Callable[[str], str | None] | None = None) -> StreamConfig:
@@ -261,6 +291,9 @@ def _streams(definitions: Any, file: YamlFile) -> Iterator[tuple[str, StreamConf
         options = _options(definition, path, file)
         config = _stream(name, options, path, file) if options else None
         if config is not None:
+            for place, block in config.blocks():
+                for key, message in block.problems(config):
+                    file.complain((*path, *place, key), message)
             yield name, config
 
 
@@ -270,19 +303,11 @@ def _keep_out_of_the_buffer(data_dir: str, streams: Mapping[str, StreamConfig], 
     """
     buffer = os.path.abspath(layout.buffer_folder(data_dir))
     for name, stream in streams.items():
-        for place, block in _placed_blocks(stream):
+        for place, block in stream.blocks():
             folder = block.local_folder()
             if folder is not None and os.path.commonpath([buffer, os.path.abspath(folder)]) == buffer:
                 message = f"writes into the service's own buffer, {buffer}; choose a folder outside service.data_dir"
                 file.complain((STREAMS, name, *place), message)
-
-
-def _placed_blocks(stream: StreamConfig) -> Iterator[tuple[Path, DestinationBlock]]:
-    """Every block that says where something goes, and where in the stream's definition it stands."""
-    for index, block in enumerate(stream.destinations.values()):
-        yield ("destination",) if stream.options.destinations is None else ("destinations", index), block
-    if stream.errors is not None:
-        yield ("errors",), stream.errors
 
 
 def _options(definition: Any, path: Path, file: YamlFile) -> Stream | None:
@@ -308,16 +333,13 @@ def _stream(name: str, options: Stream, path: Path, file: YamlFile) -> StreamCon
     ]
     if any(block is None for block in (*blocks.values(), *transforms)):
         return None
-    config = StreamConfig(
+    return StreamConfig(
         name,
         options,
         {key: block for key, block in blocks.items() if isinstance(block, DestinationBlock)},
         errors if isinstance(errors, DestinationBlock) else None,
         tuple(block for block in transforms if isinstance(block, TransformBlock)),
     )
-    for place, message in registry.stream_problems(config):
-        file.complain((*path, *place), message)
-    return config
 
 
 def _destination_blocks(options: Stream, path: Path, file: YamlFile) -> dict[str, Block | None]:
@@ -348,6 +370,9 @@ def _plugin(kind: str, raw: Mapping[str, Any], path: Path, file: YamlFile) -> Bl
     chosen = raw.get("type")
     if not isinstance(chosen, str) or not registry.has(kind, chosen):
         table = registry.names(kind)
+        if not table:
+            file.complain((*path, "type"), f"there are no {kind} in this release; leave it out")
+            return None
         hint = yaml_file.nearest(str(chosen), table) if chosen else f"choose from {', '.join(table)}"
         file.complain((*path, "type"), f"{'unknown' if chosen else 'is missing:'} {kind[:-1]} type; {hint}")
         return None
@@ -378,6 +403,10 @@ def _message(model: type[Block], detail: Mapping[str, Any], place: Path, file: Y
         return f"unknown key; {yaml_file.nearest(str(detail['loc'][-1]), _keys(model, detail['loc'][:-1]))}"
     if detail["type"] == "missing":
         return "is missing; give it a value"
+    if detail["type"] in ("dict_type", "model_type"):
+        return f"must be a mapping of keys to values{yaml_file.shown(file, place)}"
+    if detail["type"] == "string_type" and isinstance(file.written(place), int | float | date):
+        return f"must be text; put it in quotes{yaml_file.shown(file, place)}"
     text = str(detail["msg"]).removeprefix("Value error, ")
     return text[0].lower() + text[1:] + yaml_file.shown(file, place)
 

@@ -76,9 +76,10 @@ class ObjectOptions(DestinationBlock):
 
     def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
         """What is wrong with the block in this stream's company, each with its key."""
-        wrong = naming.problems(None, self.prefix) if self is stream.errors else naming.problems(self.prefix, None)
+        as_errors = self is stream.errors
+        wrong = self._problems_of_errors(stream) if as_errors else naming.problems(self.prefix, None)
         yield from (("prefix", message) for message in wrong)
-        if wrong or self is stream.errors:
+        if wrong or as_errors:
             return
         for name, other in stream.destinations.items():
             if other is self:
@@ -88,6 +89,14 @@ class ObjectOptions(DestinationBlock):
                     "prefix",
                     f"gives its objects the names that '{name}' gives, in the same place; change it",
                 )
+
+    def _problems_of_errors(self, stream: StreamConfig) -> list[str]:
+        """AWS asks for a prefix of their own where data and errors share a bucket (firehose.md section 5.1)."""
+        others = [one for one in stream.destinations.values() if isinstance(one, ObjectOptions)]
+        for other in others:
+            if other.container() == self.container() and not naming.problems(other.prefix, None):
+                return naming.problems(other.prefix, self.prefix, errors_share_bucket=True)
+        return naming.problems(None, self.prefix)
 
     def _overwrites(self, other: ObjectOptions) -> bool:
         if self.container() != other.container() or naming.problems(other.prefix, None):

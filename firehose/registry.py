@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -14,8 +14,7 @@ from firehose.contracts import Destination, Disk
 from firehose.runtime import Runtime, Threads
 
 if TYPE_CHECKING:
-    from firehose.config import Block, DestinationBlock, StreamConfig
-    from firehose.yaml_file import Path
+    from firehose.config import Block, DestinationBlock
 
 TABLES: Mapping[str, Mapping[str, str]] = {
     "destinations": destinations.TABLE,
@@ -70,17 +69,3 @@ def options(kind: str, name: str) -> type[Block]:
 def destination_options(name: str) -> type[DestinationBlock]:
     found: type[DestinationBlock] = plugin("destinations", name).Options
     return found
-
-
-def stream_problems(stream: StreamConfig) -> Iterator[tuple[Path, str]]:
-    """What only a plug-in can find wrong with its block in the company of the stream's others."""
-    single = stream.options.destinations is None
-    blocks: list[tuple[Path, DestinationBlock]] = [
-        (("destination",) if single else ("destinations", index), block)
-        for index, block in enumerate(stream.destinations.values())
-    ]
-    if stream.errors is not None:
-        blocks.append((("errors",), stream.errors))
-    for place, block in blocks:
-        for key, message in block.problems(stream):
-            yield (*place, key), message

@@ -15,7 +15,9 @@ import yaml
 
 Path = tuple[str | int, ...]
 REFERENCE = re.compile(r"\$(\$?)\{([^}]*)\}")
+BARE_REFERENCE = re.compile(r"[{\[].*\$\{")
 VALUES_LIMIT = 100_000  # of a file: anchors of anchors grow without end
+URL_WITH_USER = re.compile(r"//[^/\s]*@")  # http://user:password@host
 SECRET_KEY = re.compile(r"password|secret|token|access_key|api_key", re.IGNORECASE)
 
 
@@ -51,9 +53,12 @@ class YamlFile:
     lines: dict[Path, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     resolved: dict[Path, str] = field(default_factory=dict, repr=False)  # values that references gave
+    unresolved: set[Path] = field(default_factory=set)  # where a reference led nowhere
 
     def complain(self, path: Path, message: str) -> None:
         """What is wrong at `path`. Where the message repeats a value that came by reference, the reference is shown."""
+        if path in self.unresolved:
+            return  # a value that is not there cannot be wrong, too
         for place, value in self.resolved.items():
             written = str(self.written(place))
             if place[: len(path)] == path and value not in written:
@@ -97,7 +102,9 @@ def parse(name: str, text: str) -> YamlFile:
             file.data = _value(node, (), file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError(name, [Problem(line, "", f"not valid YAML: {error.problem}")]) from None
+        bare = line and BARE_REFERENCE.search("".join(text.splitlines()[line - 1 : line]))
+        hint = "; within { } or [ ], put quotes around a value that holds ${...}" if bare else ""
+        raise ConfigError(name, [Problem(line, "", f"not valid YAML: {error.problem}{hint}")]) from None
     except yaml.YAMLError as error:
         raise ConfigError(name, [Problem(0, "", f"not valid YAML: {error}")]) from None
     except RecursionError:
@@ -175,8 +182,11 @@ def _substitute(value: Any, path: Path, file: YamlFile, lookup: Callable[[str], 
     if isinstance(value, list):
         return [_substitute(child, (*path, index), file, lookup) for index, child in enumerate(value)]
     if isinstance(value, str) and "${" in value:
+        known = len(file.problems)
         value = REFERENCE.sub(lambda match: _reference(match, path, file, lookup), value)
         file.resolved[path] = value
+        if len(file.problems) > known:
+            file.unresolved.add(path)
     return value
 
 
@@ -185,12 +195,14 @@ def _reference(match: re.Match[str], path: Path, file: YamlFile, lookup: Callabl
     if escaped:
         return "${" + body + "}"
     name, has_default, default = (body, "", "") if body.startswith("file:") else body.partition(":-")
+    if "${" in default:
+        file.complain(path, f"the default of {name} holds a reference; a default is plain text")
     found = lookup(name)
     if found or (found is not None and not has_default):
         return found
     if not has_default:
         if name.startswith("file:"):
-            file.complain(path, f"the file {name[5:]} cannot be read as text; make it readable to the service's user")
+            file.complain(path, f"the file {name[5:]} is missing, or no text that the service's user may read")
         elif name:
             file.complain(path, f"{name} is not set; set it, or write a default: ${{{name}:-value}}")
         else:
@@ -211,6 +223,6 @@ def shown(file: YamlFile, path: Path) -> str:
     value = file.written(path)
     if value is None or isinstance(value, dict | list):
         return ""
-    if any(isinstance(step, str) and SECRET_KEY.search(step) for step in path):
+    if any(isinstance(step, str) and SECRET_KEY.search(step) for step in path) or URL_WITH_USER.search(str(value)):
         return ""
     return f" (is {value!r})"

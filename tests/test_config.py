@@ -112,16 +112,18 @@ streams: {}
         ("delivery_streams:", "must be a mapping of names"),
         (one_stream("{destination: }"), "has no destination"),
         (one_stream("{destinations: []}"), "has no destination"),
-        (one_stream("{destination: folder}"), "destination: input should be a valid dictionary (is 'folder')"),
+        (one_stream("{destination: folder}"), "destination: must be a mapping of keys to values (is 'folder')"),
+        (one_stream(""), "app: must be a mapping of keys to values"),
+        ("service:", "service: must be a mapping of keys to values"),
         (one_stream("{destination: {path: out}}"), "type: is missing: destination type; choose from"),
         (one_stream("{destination: {type: 5}}"), "unknown destination type"),
         (one_stream("{destination: {type: [s3]}}"), "unknown destination type"),
-        (one_stream("{destination: {type: folder, path: out}, transforms: [{type: nope}]}"), "unknown transform type"),
+        (one_stream("{destination: {type: folder, path: out}, transforms: [{type: nope}]}"), "no transforms in this"),
         (one_stream("{destination: {type: folder, path: out}, source: {type: kafka}}"), "source.type: "),
         ("service: {listen: nowhere}", "listen"),
         ("service: {listen: 'localhost:70000'}", "the port must be between 0 and 65535"),
         ("service: {api_keys: ['']}", "api_keys"),
-        ("service: {account_id: 123456789012}", "valid string"),
+        ("service: {account_id: 123456789012}", "must be text; put it in quotes (is 123456789012)"),
         ("service: {in_flight_mib: .inf}", "finite"),
         ("service: {in_flight_mib: .nan}", "finite"),
         ("service: {body_limit_mib: 5000}", "less than or equal to 1024"),
@@ -135,6 +137,15 @@ def test_wrong(text: str, part: str) -> None:
 def test_no_false_complaint() -> None:
     """A destination that is wrong is not called missing too."""
     assert len(problems(one_stream("{destination: 5}"))) == 1
+
+
+def test_a_lost_reference_is_told_once() -> None:
+    """What has no value is no wrong value, too: neither too short, nor no number."""
+    text = one_stream("{destination: {type: folder, path: '${WHERE}'}, buffering: {size_mib: '${SIZE}'}}")
+    assert [said.partition(": ")[2].partition(";")[0] for said in problems(text)] == [
+        "delivery_streams.app.buffering.size_mib: SIZE is not set",
+        "delivery_streams.app.destination.path: WHERE is not set",
+    ]
 
 
 @pytest.mark.parametrize("name", [".", "..", "a/b", "a b", "", "ü", "a" * 65])
@@ -168,7 +179,7 @@ def test_shared_places() -> None:
     """Two streams that write to one place are told of by both names, and two places are not."""
     text = "delivery_streams: {a: {destination: {type: folder, path: %s}}, b: {destination: {type: folder, path: out}}}"
     (said,) = shared_places(parse(text % "./out/"))
-    assert "'a' and 'b'" in said
+    assert said == "delivery streams 'a' and 'b' write to one place: folder out"
     assert list(shared_places(parse(text % "other"))) == []
 
 
@@ -200,7 +211,7 @@ def test_one_definition() -> None:
     assert config.stream("app", definition, {"WHERE": "out"}.get).destinations["folder"].place() is not None
     with pytest.raises(ConfigError, match="WHERE is not set"):
         config.stream("app", definition, dict[str, str]().get)
-    with pytest.raises(ConfigError, match="valid dictionary"):
+    with pytest.raises(ConfigError, match="must be a mapping"):
         config.stream("app", {"destination": 5}, dict[str, str]().get)
 
 
@@ -315,3 +326,30 @@ delivery_streams:
       - {type: folder, name: b, path: ./out}
 """,
         )
+
+
+def test_errors_in_the_data_s_bucket_need_a_prefix() -> None:
+    """Where errors go to the data's bucket and its prefix has expressions, they need one of their own, as in AWS."""
+    text = """
+delivery_streams:
+  app:
+    destination: {type: s3, bucket: lake, prefix: "d/!{timestamp:yyyy}/"}
+    errors: {type: s3, bucket: %s}
+"""
+    with pytest.raises(ConfigError, match=r"errors\.prefix: ErrorOutputPrefix cannot be null or empty when Prefix"):
+        config.parse("x.yaml", text % "lake")
+    assert config.parse("x.yaml", text % "other").streams
+
+
+def test_what_shapes_names_is_pinned() -> None:
+    """References in what shapes names and bytes are resolved in the definition that is kept; secrets are not."""
+    text = """
+delivery_streams:
+  app:
+    destinations:
+      - {type: s3, bucket: "${BUCKET}", prefix: "${STAGE}/", access_key_id: k, secret_access_key: "${SECRET}"}
+"""
+    values = {"BUCKET": "lake", "STAGE": "test", "SECRET": "hush"}
+    (block,) = config.parse("x.yaml", text, values.get).definitions["app"]["destinations"]
+    assert block["prefix"] == "test/"
+    assert (block["bucket"], block["secret_access_key"]) == ("${BUCKET}", "${SECRET}")

@@ -271,8 +271,8 @@ def test_missing_secret_waits_and_recovers_after_reload(tmp_path: Path) -> None:
 
     async def scene() -> None:
         secret = tmp_path / "secret"
-        secret.write_text("p/")
-        keyed = {**moody.block(tmp_path / "keyed"), "prefix": f"${{file:{secret}}}"}
+        secret.write_text(str(tmp_path / "keyed" / "out"))
+        keyed = {**moody.block(tmp_path), "path": f"${{file:{secret}}}"}
         house = DataFolder(tmp_path, app={"destination": keyed}, other={"destination": moody.block(tmp_path)})
         secret.unlink()
         await house.seal("a")
@@ -281,7 +281,7 @@ def test_missing_secret_waits_and_recovers_after_reload(tmp_path: Path) -> None:
             await settle(500)
             assert "secret" in place(half)["last_error"]
             assert moody.delivered(tmp_path) == ["b"]
-            secret.write_text("p/")
+            secret.write_text(str(tmp_path / "keyed" / "out"))
             await half.handle({"do": "reload"})
             await settle(0.5)
         assert moody.delivered(tmp_path / "keyed") == ["a"]

@@ -111,6 +111,14 @@ def test_anchors_of_anchors() -> None:
     assert "anchors" in problems(text)[0]
 
 
+def test_bare_reference() -> None:
+    """YAML's complaint of a bare reference in a flow mapping leads to the quotes that it needs."""
+    with pytest.raises(ConfigError, match=r"line 2: not valid YAML: .*put quotes around"):
+        read("a: 1\nb: {path: ${HOME}}\n")
+    with pytest.raises(ConfigError, match=r"got '<stream end>'$"):
+        read("b: {path: x")
+
+
 def test_references() -> None:
     """Variables, defaults (for what is unset or empty), files and the escape, alone and within text."""
     text = "a: x${A}y${A}\nb: ['${B:-none}', '${E:-none}', '${E}']\nc: ${file:/s}\nd: $${A}\ne: '$A {A} $'\n"
@@ -134,18 +142,25 @@ def test_unset() -> None:
     yaml_file.substitute(file, dict[str, str]().get)
     assert [str(problem) for problem in sorted(file.problems)] == [
         "line 1: a: A is not set; set it, or write a default: ${A:-value}",
-        "line 2: b[1]: the file /s:-d cannot be read as text; make it readable to the service's user",
+        "line 2: b[1]: the file /s:-d is missing, or no text that the service's user may read",
         "line 3: c: a reference names nothing; write ${NAME}, or $${ where ${ itself is meant",
     ]
 
 
-def test_shown() -> None:
-    """A message shows a value as it was written, and none whose key speaks of a secret."""
-    file = read("a: ${A}\npassword: x\nlist: [1]\nauth: {api_keys: [x]}\n")
-    shown = [
-        yaml_file.shown(file, path) for path in (("a",), ("password",), ("list",), ("auth", "api_keys", 0), ("z",))
+def test_nested_default() -> None:
+    """A default that holds a reference is told of, not taken for text."""
+    file = read("a: ${A:-${B}}\n")
+    yaml_file.substitute(file, {"B": "x"}.get)
+    assert [str(problem) for problem in file.problems] == [
+        "line 1: a: the default of A holds a reference; a default is plain text"
     ]
-    assert shown == [" (is '${A}')", "", "", "", ""]
+
+
+def test_shown() -> None:
+    """A message shows a value as it was written, and none whose key or URL speaks of a secret."""
+    file = read("a: ${A}\npassword: x\nlist: [1]\nauth: {api_keys: [x]}\nurl: http://me:x@host\n")
+    paths = (("a",), ("password",), ("list",), ("auth", "api_keys", 0), ("url",), ("z",))
+    assert [yaml_file.shown(file, path) for path in paths] == [" (is '${A}')", "", "", "", "", ""]
 
 
 @pytest.mark.parametrize(("word", "hint"), [("bukket", "did you mean 'bucket'?"), ("xyz", "choose from bucket, path")])

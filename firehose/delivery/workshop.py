@@ -14,7 +14,7 @@ from typing import Any
 
 from firehose import config, observe, registry
 from firehose.catalogue import Catalogue, Definition, Entry, destination_blocks
-from firehose.config import DestinationBlock, RetryOptions, StreamConfig
+from firehose.config import SEGMENT_KEYS, DestinationBlock, RetryOptions, StreamConfig
 from firehose.contracts import Destination, Disk
 from firehose.delivery.pipeline import Line, Obstructed
 from firehose.model import Segment
@@ -22,7 +22,6 @@ from firehose.runtime import Runtime, Threads
 from firehose.yaml_file import ConfigError
 
 ERRORS_LIMIT_GIB = 10  # of the error folder under data_dir, where a stream names no error output of its own
-SEGMENT_KEYS = ("prefix", "time_zone", "file_extension", "compression", "format", "delimiter")
 
 
 @dataclass(slots=True)
