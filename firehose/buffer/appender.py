@@ -132,6 +132,7 @@ class DiskAppender:
         self._failures = 0  # in a row
         self._failed_at = 0.0
         self._closed = False
+        self.accepted_bytes = 0  # of records, since this process began
         self.sealing = 0  # seals under way, whose version is chosen: the catalogue must not change under them
 
     async def append(self, records: pa.RecordBatch, origin: Origin | None = None) -> Position:
@@ -296,6 +297,7 @@ class DiskAppender:
     def _settle(self, waiting: list[Waiting], lane: str, first: int) -> None:
         """Tells everyone where their records landed."""
         for one in waiting:
+            self.accepted_bytes += one.size_bytes
             if one.origin:
                 self._state.origins[one.origin.partition] = one.origin
             if not one.done.done():

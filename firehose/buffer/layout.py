@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 
 from firehose.contracts import Disk
@@ -22,6 +23,7 @@ from firehose.model import Segment, SegmentKey
 
 OPEN, SEALED, OUT, DAMAGED, HEAD = ".open", ".sealed", ".out", ".damaged", ".head"
 LANES = "lanes"
+LANE = re.compile(r"\d{8}T\d{6}-[0-9a-f]+")  # as `Runtime.lane_name` draws them; no other folder is ever touched
 
 
 def buffer_folder(data_dir: str) -> str:
@@ -58,10 +60,10 @@ def streams(disk: Disk, data_dir: str) -> list[str]:
 
 def lanes(disk: Disk, data_dir: str, stream: str) -> list[str]:
     """Lanes never have a dot in their names: `lanes`, `lanes.new` and whatever a system leaves there are none."""
-    return _folders(disk, stream_folder(data_dir, stream), lambda name: name != LANES and "." not in name)
+    return _folders(disk, stream_folder(data_dir, stream), LANE.fullmatch)
 
 
-def _folders(disk: Disk, path: str, wanted: Callable[[str], bool]) -> list[str]:
+def _folders(disk: Disk, path: str, wanted: Callable[[str], object]) -> list[str]:
     """The wanted names in the folder that are folders: a stray file must not keep anything from starting."""
     return [name for name in disk.list(path) if wanted(name) and _is_folder(disk, os.path.join(path, name))]
 

@@ -25,12 +25,12 @@ def test_numbers() -> None:
 
 
 def test_streams_and_lanes() -> None:
-    """Streams may have dots in their names, lanes have none; hidden files are neither."""
+    """Streams may have any name that AWS allows; a lane's is drawn by us, and no other folder is taken for one."""
     disk = FaultyDisk()
-    for folder in ("a.b/20260301T120000-00", "a.b/.snapshot", "web", ".trash"):
+    for folder in ("a.b/20260301T120000-00", "a.b/.snapshot", "a.b/mine", "web", ".c"):
         disk.make_folder(f"/data/buffer/{folder}")
     for name in ("lanes", "lanes.new", "lanes.damaged"):
         disk.put(f"/data/buffer/a.b/{name}", b"")
-    assert layout.streams(disk, "/data") == ["a.b", "web"]
+    assert layout.streams(disk, "/data") == [".c", "a.b", "web"]
     assert layout.lanes(disk, "/data", "a.b") == ["20260301T120000-00"]
     assert layout.streams(disk, "/nowhere") == []

@@ -20,6 +20,8 @@ from firehose.model import SegmentKey
 
 ARRIVAL_MS = 1_767_225_600_000
 
+LANE = "20260301T120000-00"
+
 
 @dataclass(frozen=True, slots=True)
 class Folder:
@@ -36,7 +38,7 @@ class Folder:
         return str(self.path / "firehose.yaml")
 
     def lane(self) -> Lane:
-        lane = Lane(LocalDisk(), self.data_dir, "app", "lane")
+        lane = Lane(LocalDisk(), self.data_dir, "app", LANE)
         lane.create()
         return lane
 
@@ -51,7 +53,7 @@ class Folder:
         return {destination for one, destination in book.held if one == key}
 
     def file(self, first: int, suffix: str) -> Path:
-        return Path(layout.file_of(self.data_dir, ("app", "lane", first), suffix))
+        return Path(layout.file_of(self.data_dir, ("app", LANE, first), suffix))
 
     def listed(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(good("buffer", "ls", "-c", self.config, "--json"))
@@ -90,11 +92,11 @@ def sealed(folder: Folder, *frames: tuple[bytes, ...]) -> str:
         append(lane, *records)
     lane.seal(1)
     lane.close()
-    return "app/lane/00000000000000000000"
+    return "app/20260301T120000-00/00000000000000000000"
 
 
 def held(folder: Folder, destination: str) -> None:
-    folder.log({"t": "held", "s": ("app", "lane", 0), "d": destination, "why": "a bug"})
+    folder.log({"t": "held", "s": ("app", LANE, 0), "d": destination, "why": "a bug"})
 
 
 def flip(path: Path, offset: int) -> None:
@@ -110,11 +112,15 @@ def test_ls_tells_of_every_file(folder: Folder) -> None:
     lane.seal(1)
     append(lane, b"three\n")
     lane.close()
-    folder.log({"t": "delivered", "s": ("app", "lane", 0), "d": "one", "n": {"delivered": 2}})
+    folder.log({"t": "delivered", "s": ("app", LANE, 0), "d": "one", "n": {"delivered": 2}})
     first, second = folder.listed()
     assert (first["state"], first["count"], first["size_bytes"], first["version"]) == ("sealed", 2, 8, 1)
     assert (first["owed"], first["opened_ms"]) == (["two"], ARRIVAL_MS)
-    assert (second["segment"], second["state"], second["count"]) == ("app/lane/00000000000000000002", "open", 1)
+    assert (second["segment"], second["state"], second["count"]) == (
+        "app/20260301T120000-00/00000000000000000002",
+        "open",
+        1,
+    )
 
 
 def test_ls_tells_what_is_held_and_why(folder: Folder) -> None:
@@ -218,7 +224,7 @@ def test_release_without_a_service(folder: Folder) -> None:
     held(folder, "one")
     held(folder, "two")
     assert "one, two" in good("buffer", "release", name, "-c", folder.config)
-    assert folder.held(("app", "lane", 0)) == set()
+    assert folder.held(("app", LANE, 0)) == set()
     assert "not held" in failing("buffer", "release", name, "-c", folder.config)
 
 
@@ -229,7 +235,7 @@ def test_release_never_writes_beside_a_delivery_half(folder: Folder) -> None:
     lock = LocalDisk().lock(f"{folder.data_dir}/delivery.lock")
     assert lock is not None
     assert "delivery half" in failing("buffer", "release", name, "-c", folder.config)
-    assert folder.held(("app", "lane", 0)) == {"one"}
+    assert folder.held(("app", LANE, 0)) == {"one"}
     lock.close()
 
 
@@ -241,6 +247,6 @@ def test_names_that_are_none(folder: Folder, name: str) -> None:
 
 def test_a_segment_that_is_not_there(folder: Folder) -> None:
     """A segment that was delivered, or never was, is told."""
-    assert "there is no segment app/lane/00000000000000000007" in failing(
-        "buffer", "cat", "app/lane/7", "-c", folder.config
+    assert "there is no segment app/20260301T120000-00/00000000000000000007" in failing(
+        "buffer", "cat", f"app/{LANE}/7", "-c", folder.config
     )
