@@ -120,8 +120,7 @@ def api(orders: Orders, keys: Keys) -> FastAPI:
         """Prometheus' text format; see docs/metrics.md."""
         return Response(await orders.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @app.get("/", include_in_schema=False)
-    @app.head("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def root() -> dict[str, str]:
         return {"service": "firehose", "version": __version__, "docs": "/docs"}
 

@@ -188,6 +188,8 @@ def _typed(value: Any, shape: Shape, path: str) -> Any:
             if value.get(name) is not None
         }
     if shape.element is not None:
+        if shape.most is not None and len(value) > shape.most:
+            return value  # its length is complaint enough: a look at each of millions would hold up everybody
         return [
             None if item is None else _typed(item, shape.element, _item(path, number))
             for number, item in enumerate(value, 1)

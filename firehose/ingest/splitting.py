@@ -31,6 +31,7 @@ MALFORMED_BODY = "MalformedBody"
 MALFORMED_RECORD = "MalformedRecord"
 
 MAX_BROKEN_VALUES = 10_000  # of one body, each refused by itself
+JOINED_VALUES = 1 << 16  # at once: a join costs more than a hundred bytes for each value meanwhile
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n\0"  # JSON's, and the NUL that ends a GELF message
@@ -157,8 +158,13 @@ def _not_blank(lines: pa.BinaryArray) -> pa.BinaryArray:
 
 
 def _wrap_each(lines: pa.BinaryArray) -> pa.BinaryArray:
-    wrapped = [msgspec.json.encode({"message": line.decode("utf-8", "replace")}) for line in lines.to_pylist()]
-    return pa.array(wrapped, pa.binary())
+    starts = range(0, len(lines), JOINED_VALUES)
+    return pa.concat_arrays([_wrapped(lines[start : start + JOINED_VALUES]) for start in starts] or [lines])
+
+
+def _wrapped(lines: pa.BinaryArray) -> pa.BinaryArray:
+    objects = [msgspec.json.encode({"message": line.decode("utf-8", "replace")}) for line in lines.to_pylist()]
+    return pa.array(objects, pa.binary())
 
 
 def _rows_of_array(records: pa.BinaryArray) -> _Rows:
@@ -205,6 +211,13 @@ def _elements_of_each(body: bytes) -> list[msgspec.Raw]:
 
 
 def _without_newlines(values: list[msgspec.Raw]) -> pa.BinaryArray:
+    if len(values) <= JOINED_VALUES:
+        return _joined(values)
+    starts = range(0, len(values), JOINED_VALUES)
+    return pa.concat_arrays([_joined(values[start : start + JOINED_VALUES]) for start in starts])
+
+
+def _joined(values: list[msgspec.Raw]) -> pa.BinaryArray:
     joined = b"\n".join(values)
     lines = pc.split_pattern(_as_array(joined), b"\n").values
     if len(lines) == len(values):

@@ -241,6 +241,13 @@ def test_violations_are_collected() -> None:
         assert message.count(part) == 1
 
 
+def test_long_lists_are_not_looked_through() -> None:
+    """Of a list too long only the length is told, whatever is in it: what a request costs is bounded."""
+    said = violations(StreamName="app", Records=[{}, {"Data": 5}, "x", None])
+    assert said.startswith("1 validation error detected: Value at 'records' ")
+    assert said.endswith("length less than or equal to 3")
+
+
 def test_long_values_are_cut() -> None:
     """A refused value is repeated in part only, however long it was."""
     assert len(violations(StreamName="x" * 100_000)) < 1_000

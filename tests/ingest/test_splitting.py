@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from firehose.ingest import splitting
 from firehose.ingest.splitting import (
     MALFORMED_BODY,
     MALFORMED_RECORD,
@@ -474,3 +475,17 @@ def test_validated_records_are_json(body: bytes, head: bytes, wrap: Any) -> None
     """With `validate`, whatever is taken parses."""
     for record in accepted(split(head + body, "", SplitOptions(validate=True, wrap=wrap))):
         json.loads(record)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 7])
+def test_many_values(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More values than are joined at once come out the same, also where one of them spans lines."""
+    monkeypatch.setattr(splitting, "JOINED_VALUES", 3)
+    values = [b'{"n":%d}' % number for number in range(count)]
+    spread = [values[0].replace(b":", b":\n"), *values[1:]]
+    lines = [value + b"\n" for value in values]
+    assert taken(b"[" + b",".join(values) + b"]") == lines
+    assert taken(b"".join(spread)) == lines
+    wrapped = SplitOptions(wrap="message")
+    assert taken(b"x\n" * count, options=wrapped) == [b'{"message":"x"}\n'] * count
+    assert taken(b"", options=wrapped) == []
