@@ -36,12 +36,20 @@ class Described:
 
 ONE = ("stream", "destination")
 METRICS: Mapping[str, Described] = {
-    "firehose_requests": Described("counter", ("dialect", "status"), "HTTP requests answered", "IncomingPutRequests"),
+    "firehose_requests": Described(
+        "counter",
+        ("dialect", "status"),
+        "HTTP requests answered",
+        "IncomingPutRequests where status is 200, ThrottledRecords where it is 503",
+    ),
     "firehose_request_bytes": Described("counter", ("dialect",), "bytes of request bodies read"),
     "firehose_in_flight_bytes": Described("gauge", (), "bytes of request bodies in memory now"),
     "firehose_connections": Described("gauge", (), "connections open now"),
     "firehose_accepted_records": Described(
         "counter", ("stream",), "records made durable, by the lanes' own numbers", "IncomingRecords"
+    ),
+    "firehose_accepted_bytes": Described(
+        "counter", ("stream",), "bytes of those records, since the service started", "IncomingBytes"
     ),
     "firehose_buffered_bytes": Described("gauge", ("stream",), "bytes of the stream's buffer files"),
     "firehose_buffer_limit_bytes": Described("gauge", ("stream",), "the stream's limit_gib"),
@@ -50,7 +58,7 @@ METRICS: Mapping[str, Described] = {
     ),
     "firehose_held_records": Described("gauge", ONE, "records of held segments: see firehose buffer release"),
     "firehose_delivered_records": Described(
-        "counter", ONE, "records (rows, once split) delivered", "DeliveryTo*.Records"
+        "counter", ONE, "records (rows, once split) delivered", "DeliveryTo*.Records, less the dead ones"
     ),
     "firehose_delivered_bytes": Described("counter", ONE, "bytes sent, encoded and compressed", "DeliveryTo*.Bytes"),
     "firehose_delivered_objects": Described("counter", ONE, "objects written", "DeliveryToS3.ObjectCount"),
@@ -65,10 +73,10 @@ METRICS: Mapping[str, Described] = {
     "firehose_oldest_record_age_seconds": Described(
         "gauge", ONE, "age of the oldest record not yet at its end; 0 when there is none", "DeliveryTo*.DataFreshness"
     ),
-    "firehose_delivery_failures": Described("counter", ONE, "attempts that failed", "DeliveryTo*.Success"),
+    "firehose_delivery_failures": Described("counter", ONE, "attempts that failed", "DeliveryTo*.Success, as a count"),
     "firehose_delivery_paused": Described("gauge", ONE, "1 while the stream is paused at this destination"),
     "firehose_last_error_timestamp_seconds": Described("gauge", ONE, "when the last attempt failed; 0: never"),
-    "firehose_delivery_up": Described("gauge", (), "1 while the delivery half runs"),
+    "firehose_delivery_up": Described("gauge", (), "1 while the delivery half runs and answers"),
     "firehose_delivery_restarts": Described("counter", (), "how often the delivery process had to be started again"),
     "firehose_disk_free_bytes": Described("gauge", (), "free space where data_dir is"),
     "firehose_disk_failures": Described("counter", (), "writes, syncs or renames of the buffer that failed"),
@@ -95,11 +103,12 @@ METRICS_PAGE = (
     "# Metrics",
     "",
     "`GET /metrics` has these, in Prometheus' text format. The last column names the metric of AWS (namespace",
-    "`AWS/Firehose`) that says the same of a delivery stream, for dashboards that are moved here. `DeliveryTo*` stands",
+    "`AWS/Firehose`) that comes nearest, for dashboards that are moved here. `DeliveryTo*` stands",
     "for `DeliveryToS3` and its like; where AWS publishes a sum per minute, take `increase()` over one.",
     "",
     "Conservation: for each stream and destination `firehose_imbalance_records` is 0 at every moment. Anything else is",
     "worth an alert, and so are a growing `firehose_oldest_record_age_seconds` and `firehose_held_records` over 0.",
+    "While `firehose_delivery_up` is 0, what has the label destination is missing: alert on that too.",
     "",
     "| name | kind | labels | meaning | AWS |",
     "|---|---|---|---|---|",
@@ -174,6 +183,15 @@ def configure(form: str, level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),  # whatever standard error is by then
     )
+    logging.lastResort = Libraries(logging.WARNING)
+
+
+class Libraries(logging.Handler):
+    """What a library (uvicorn, boto) has to say, as an event like ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = min(record.levelno, logging.CRITICAL)
+        log.log(level, "library.said", library=record.name, message=record.getMessage(), exc_info=record.exc_info)
 
 
 def segment_delivered(stream: str, destination: str, segment: Segment, totals: Totals, now_ms: int) -> None:

@@ -55,6 +55,7 @@ class StreamStanding:
     buffered_bytes: int
     limit_bytes: int
     places: tuple[PlaceStanding, ...] = field(default=())
+    accepted_bytes: int = 0  # since the process began
 
 
 def view(stream: StreamStanding, now_ms: int) -> dict[str, Any]:
@@ -96,6 +97,7 @@ def samples(streams: list[StreamStanding], now_ms: int) -> Iterator[observe.Samp
     for stream in streams:
         one = (stream.name,)
         yield "firehose_accepted_records", one, stream.accepted
+        yield "firehose_accepted_bytes", one, stream.accepted_bytes
         yield "firehose_buffered_bytes", one, stream.buffered_bytes
         yield "firehose_buffer_limit_bytes", one, stream.limit_bytes
         for place in stream.places:

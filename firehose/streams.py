@@ -147,6 +147,7 @@ class Streams:
             tuple(
                 self._place(entry, appender, one, sealed, (places or {}).get((name, one), {})) for one in names if entry
             ),
+            appender.accepted_bytes,
         )
 
     def _place(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import pytest
 import structlog
@@ -54,6 +55,26 @@ def test_every_place_metric_is_told() -> None:
     """Each documented metric of a stream or a place has its sample."""
     told = {name for name, _, _ in samples([STREAM], 0)}
     assert told == {name for name, one in METRICS.items() if "stream" in one.labels}
+
+
+def test_libraries_speak_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a library logs is a JSON line too, with its traceback within."""
+    monkeypatch.setattr(logging, "lastResort", None)
+    library = logging.Logger("uvicorn.error")  # of its own: pytest listens to all the others
+    try:
+        observe.configure("json", "info")
+        library.warning("Invalid HTTP request received.")
+        try:
+            raise ValueError("why")
+        except ValueError:
+            library.exception("it failed")
+        library.info("too quiet")
+    finally:
+        structlog.reset_defaults()
+    warning, error = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (warning["event"], warning["level"], warning["library"]) == ("library.said", "warning", "uvicorn.error")
+    assert warning["message"] == "Invalid HTTP request received."
+    assert (error["level"], "ValueError: why" in error["exception"]) == ("error", True)
 
 
 def test_json_logs(capsys: pytest.CaptureFixture[str]) -> None:
