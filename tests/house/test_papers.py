@@ -66,9 +66,23 @@ def test_example(slot: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_examples_are_named_for_their_slot() -> None:
-    """An example's name says which plug-in it shows."""
-    known = {f"{slot}-{name}" for slot, name in SLOTS}
+    """An example's name says which plug-in it shows; one shows the service itself."""
+    known = {f"{slot}-{name}" for slot, name in SLOTS} | {"service"}
     assert {path.stem for path in (ROOT / "config/examples").glob("*.yaml")} - known == set()
+
+
+def test_example_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows every key of the service, the delivery half and a stream, with its default."""
+    monkeypatch.setattr("os.environ", {})
+    path = ROOT / "config/examples/service.yaml"
+    shown = config.load(str(path))
+    (stream,) = shown.streams.values()
+    assert shown.service == config.ServiceOptions()
+    assert shown.delivery == config.DeliveryOptions()
+    assert stream.options == config.Stream(destination=stream.options.destination)
+    for block in (config.ServiceOptions, config.DeliveryOptions, config.Stream):
+        keys = {field.alias or name for name, field in block.model_fields.items()}
+        assert [key for key in keys if not re.search(rf"\b{key}:", path.read_text())] == []
 
 
 @pytest.mark.parametrize(("slot", "name"), SLOTS)
