@@ -26,7 +26,7 @@ from firehose.courier import Asked, Courier, Inline, Process
 from firehose.http.admission import Admission
 from firehose.http.app import api
 from firehose.http.auth import Keys
-from firehose.http.aws_json import AwsJson
+from firehose.http.aws_json import BODY_LIMIT_BYTES, AwsJson
 from firehose.http.control import Control
 from firehose.http.front import Front
 from firehose.http.server import Server, server
@@ -263,7 +263,7 @@ class Service:
         aws = AwsJson(
             {**puts.operations(), **control.operations()},
             self._runtime.request_id,
-            int(service.body_limit_mib * MIB),
+            min(int(service.body_limit_mib * MIB), BODY_LIMIT_BYTES),
         ).route()
 
         def routes(method: str, path: str, headers: Mapping[bytes, bytes]) -> tuple[str, Route] | None:

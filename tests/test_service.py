@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from firehose import config
 from firehose.buffer.disk import LocalDisk
+from firehose.http.aws_json import BODY_LIMIT_BYTES
 from firehose.model import NewerFormat
 from firehose.runtime import Runtime
 from firehose.service import Service, StartError, warn_of_exposure
@@ -86,6 +87,15 @@ async def test_aws_dialect(tmp_path: Path) -> None:
         assert (missing.status_code, missing.json()["__type"]) == (400, "ResourceNotFoundException")
         await one.flush("app")
         assert one.files.records() == ["hello"]
+
+
+async def test_aws_body_limit(tmp_path: Path) -> None:
+    """A body that no request of the AWS dialect can need is refused, however large /ingest may be."""
+    headers = {"X-Amz-Target": "Firehose_20150804.PutRecordBatch"}
+    async with running(tmp_path, {"app": stream(tmp_path)}) as one:
+        answer = await one.client.post("/", content=b" " * (BODY_LIMIT_BYTES + 1), headers=headers)
+        assert (answer.status_code, answer.json()["__type"]) == (413, "RequestEntityTooLargeException")
+        assert (await one.post("app", b" " * (BODY_LIMIT_BYTES + 1))).status_code == 200
 
 
 async def test_two_destinations(tmp_path: Path) -> None:

@@ -72,9 +72,11 @@ async def test_delivery_stopped(tmp_path: Path) -> None:
         async with asyncio.timeout(4):
             ready = await client.get("/readyz")
         assert (ready.status_code, "does not answer" in ready.json()["checks"]["delivery"]) == (200, True)
+        assert samples((await client.get("/metrics")).text)["firehose_delivery_up"] == 0
         os.kill(child, signal.SIGCONT)
         answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 20})
         assert answer.json()["delivered"]
+        assert samples((await client.get("/metrics")).text)["firehose_delivery_up"] == 1
 
 
 async def test_reloads_under_load(tmp_path: Path) -> None:
