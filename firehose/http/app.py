@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Protocol
 
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from firehose import __version__
@@ -88,26 +88,36 @@ class Orders(Protocol):
 
 
 def api(orders: Orders, keys: Keys) -> FastAPI:
+    def keyed(request: Request) -> None:
+        head = Head(request.method, request.url.path, b"", dict(request.scope["headers"]))
+        if not keys.admit(head):
+            raise HTTPException(401, "send one of service.api_keys as Authorization: Bearer or X-Api-Key")
+
     app = FastAPI(
         title="firehose",
         version=__version__,
         description="Control plane of a self-hosted Amazon Data Firehose. Records go to POST /ingest/{stream}.",
         redirect_slashes=False,  # a redirected POST loses its body, or its sender
     )
+    app.include_router(health(orders), tags=["health"])
+    app.include_router(ordered(orders), prefix="/v1", tags=["streams"], dependencies=[Depends(keyed)])
+    return app
 
-    def keyed(request: Request) -> None:
-        head = Head(request.method, request.url.path, b"", dict(request.scope["headers"]))
-        if not keys.admit(head):
-            raise HTTPException(401, "send one of service.api_keys as Authorization: Bearer or X-Api-Key")
 
-    @app.get("/livez", tags=["health"])
-    @app.get("/ready", include_in_schema=False)
-    @app.get("/health", include_in_schema=False)
+def health(orders: Orders) -> APIRouter:
+    """What machines ask, with GET or HEAD, and never need a key for."""
+    router = APIRouter()
+
+    @router.head("/livez", include_in_schema=False)
+    @router.get("/livez")
+    @router.get("/ready", include_in_schema=False)
+    @router.get("/health", include_in_schema=False)
     async def livez() -> Health:
         """The process runs."""
         return Health(status="ok")
 
-    @app.get("/readyz", tags=["health"], responses={503: {"model": Health}})
+    @router.head("/readyz", include_in_schema=False)
+    @router.get("/readyz", responses={503: {"model": Health}})
     async def readyz(response: Response) -> Health:
         """Records can be taken durably. The checks also tell of trouble in delivery, which does not unready us."""
         checks = await orders.ready()
@@ -115,21 +125,29 @@ def api(orders: Orders, keys: Keys) -> FastAPI:
         response.status_code = 503 if failing else 200
         return Health(status="failing" if failing else "ok", checks=checks)
 
-    @app.get("/metrics", tags=["health"], response_class=Response)
+    @router.head("/metrics", include_in_schema=False)
+    @router.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Prometheus' text format; see docs/metrics.md."""
         return Response(await orders.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def root() -> dict[str, str]:
         return {"service": "firehose", "version": __version__, "docs": "/docs"}
 
-    @app.get("/v1/streams", tags=["streams"], dependencies=[Depends(keyed)])
+    return router
+
+
+def ordered(orders: Orders) -> APIRouter:
+    """What people ask and order."""
+    router = APIRouter()
+
+    @router.get("/streams")
     async def streams() -> list[StreamView]:
         """All delivery streams: what they took, what became of it, what went wrong last."""
         return [StreamView.model_validate(stream) for stream in await orders.streams()]
 
-    @app.post("/v1/streams/{name}/flush", tags=["streams"], dependencies=[Depends(keyed)])
+    @router.post("/streams/{name}/flush")
     async def flush(name: STREAM, wait_seconds: Annotated[float, Query(ge=0, le=3600)] = 0) -> Flushed:
         """Seals what the stream has buffered, and waits for its delivery if asked to."""
         try:
@@ -137,7 +155,7 @@ def api(orders: Orders, keys: Keys) -> FastAPI:
         except KeyError:
             raise HTTPException(404, f"there is no delivery stream '{name}'") from None
 
-    @app.post("/v1/segments/release", tags=["streams"], dependencies=[Depends(keyed)])
+    @router.post("/segments/release")
     async def release(segment: Annotated[str, Query(description="stream/lane/first")]) -> Released:
         """Has a held segment tried again."""
         try:
@@ -145,4 +163,4 @@ def api(orders: Orders, keys: Keys) -> FastAPI:
         except ValueError as error:
             raise HTTPException(400, str(error)) from None
 
-    return app
+    return router

@@ -13,10 +13,8 @@ from firehose.http.app import api
 from firehose.http.auth import Keys
 
 PLACE: dict[str, Any] = {
-    "destination": "lake", "delivered": 1, "dead": 0, "dropped": 0,
-                "filtered": 0,
-                "damaged": 0,
-                "split": 0, "buffered": 2, "held": 0, "imbalance": 0,
+    "destination": "lake", "delivered": 1, "dead": 0, "dropped": 0, "filtered": 0, "damaged": 0,
+    "split": 0, "buffered": 2, "held": 0, "imbalance": 0,
     "objects": 1, "oldest_age_seconds": 1.5, "last_delivered_ms": 5, "last_error": "", "last_error_ms": 0, "paused": "",
 }  # fmt: skip
 STREAM: dict[str, Any] = {
@@ -73,6 +71,12 @@ async def test_ready(client: httpx.AsyncClient, told: Told) -> None:
     told.checks = {"disk": "full"}
     answer = await client.get("/readyz")
     assert (answer.status_code, answer.json()) == (503, {"status": "failing", "checks": told.checks})
+
+
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/metrics"])
+async def test_probes_by_head(client: httpx.AsyncClient, path: str) -> None:
+    """Load balancers that probe with HEAD are answered as by GET."""
+    assert (await client.head(path)).status_code == 200
 
 
 async def test_streams(client: httpx.AsyncClient) -> None:

@@ -138,3 +138,9 @@ async def test_unsure_says_so(generic: Generic, kept: Kept) -> None:
     assert (reply.status, json.loads(reply.body)) == (503, {"error": "the disk failed", "stored": "unknown"})
     kept.failure = Full("full")
     assert "stored" not in json.loads((await ask(generic, head())).body)
+
+
+async def test_names_are_not_told_to_strangers(generic: Generic) -> None:
+    """A post without a key is told nothing of which streams there are."""
+    known, unknown = head(x_refuse=b"1"), head("nobody", x_refuse=b"1")
+    assert (await ask(generic, known)).status == (await ask(generic, unknown)).status == 401

@@ -46,14 +46,14 @@ class Generic:
 
     def _begin(self, head: Head) -> Reply | None:
         name = head.path.removeprefix(PREFIX)
+        if head.method not in PROBES and not self.admit(head):
+            return refuse(401, "send one of service.api_keys as Authorization: Bearer, X-Api-Key, or Basic password")
         if name not in self.intakes:
             return refuse(404, f"there is no delivery stream '{name[:SHOWN_CHARACTERS]}'; POST to /ingest/<stream>")
         if head.method in PROBES:
             return _probed(head)
         if head.method not in ("POST", "PUT"):
             return Reply(405, b'{"error":"use POST or PUT"}', (*JSON, ALLOW))
-        if not self.admit(head):
-            return refuse(401, "send one of service.api_keys as Authorization: Bearer, X-Api-Key, or Basic password")
         if self.intakes[name].source != "direct_put":
             return refuse(400, f"'{name}' takes its records from a {self.intakes[name].source}, not over HTTP")
         return None
