@@ -76,6 +76,8 @@ WAYS_OUT: Mapping[str, str] = {
 class S3Options(ObjectOptions, aws.AwsOptions):
     """`type: s3`."""
 
+    CONNECTION: ClassVar[tuple[str, ...]] = (*aws.AwsOptions.model_fields, "addressing_style")
+
     type: Literal["s3"] = "s3"
     bucket: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,255}$")]
     addressing_style: Literal["auto", "path", "virtual"] = "auto"

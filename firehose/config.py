@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -103,6 +103,8 @@ class DirectPut(Block):
 
 class DestinationBlock(Block):
     """What every destination's block may say. A plug-in's options derive from it."""
+
+    CONNECTION: ClassVar[tuple[str, ...]] = ()  # keys that say how to reach the far side, and as whom
 
     type: str
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{0,64}$")] = ""
@@ -326,7 +328,8 @@ def _stream(name: str, options: Stream, path: Path, file: YamlFile) -> StreamCon
     if not re.fullmatch(STREAM_NAME, name):
         file.complain(path, "a stream's name has 1 to 64 of a-z A-Z 0-9 _ . - and is not '.' or '..'")
     blocks = _destination_blocks(options, path, file)
-    errors = None if options.errors is None else _plugin("destinations", options.errors, (*path, "errors"), file)
+    given = _connected_errors(options, blocks)
+    errors = None if given is None else _plugin("destinations", given, (*path, "errors"), file)
     transforms = [
         _plugin("transforms", block, (*path, "transforms", index), file)
         for index, block in enumerate(options.transforms)
@@ -340,6 +343,17 @@ def _stream(name: str, options: Stream, path: Path, file: YamlFile) -> StreamCon
         errors if isinstance(errors, DestinationBlock) else None,
         tuple(block for block in transforms if isinstance(block, TransformBlock)),
     )
+
+
+def _connected_errors(options: Stream, blocks: Mapping[str, Block | None]) -> dict[str, Any] | None:
+    """The errors block. Where it says nothing of the connection it has that of the first destination of its type."""
+    given = options.errors
+    raws = [options.destination] if options.destination is not None else options.destinations or ()
+    for block, raw in zip(blocks.values(), raws, strict=False):
+        if given is not None and isinstance(block, DestinationBlock) and block.type == given.get("type"):
+            keys = type(block).CONNECTION
+            return given if any(key in given for key in keys) else {**{k: raw[k] for k in keys if k in raw}, **given}
+    return given
 
 
 def _destination_blocks(options: Stream, path: Path, file: YamlFile) -> dict[str, Block | None]:

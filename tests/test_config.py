@@ -353,3 +353,23 @@ delivery_streams:
     (block,) = config.parse("x.yaml", text, values.get).definitions["app"]["destinations"]
     assert block["prefix"] == "test/"
     assert (block["bucket"], block["secret_access_key"]) == ("${BUCKET}", "${SECRET}")
+
+
+def test_errors_share_the_destination_s_connection() -> None:
+    """An errors block of the destination's type that says nothing of the connection uses the destination's."""
+    text = """
+delivery_streams:
+  app:
+    destination: {type: s3, bucket: lake, endpoint_url: "http://127.0.0.1:9000", access_key_id: k, secret_access_key: s}
+    errors: {type: s3, bucket: dead%s}
+"""
+    errors = config.parse("x.yaml", text % "").streams["app"].errors
+    assert errors is not None
+    assert errors.model_dump(include={"bucket", "endpoint_url", "access_key_id"}) == {
+        "bucket": "dead",
+        "endpoint_url": "http://127.0.0.1:9000",
+        "access_key_id": "k",
+    }
+    own = config.parse("x.yaml", text % ", region: eu-west-1").streams["app"].errors
+    assert own is not None
+    assert own.model_dump(include={"endpoint_url", "access_key_id"}) == {"endpoint_url": None, "access_key_id": None}
