@@ -369,7 +369,7 @@ async def test_orphan_ends_by_itself(site: Site) -> None:
             while not process.up:
                 await asyncio.sleep(0.01)
             print(child(process), flush=True)
-            await asyncio.sleep(1000)
+            await asyncio.Event().wait()
 
         asyncio.run(main())
     """)

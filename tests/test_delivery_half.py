@@ -9,7 +9,7 @@ from zlib import crc32
 import moody
 import pytest
 from data_folder import DataFolder
-from virtual_time import run
+from virtual_time import passed, run
 
 import destinations
 from firehose.delivery_half import AGAIN_SECONDS, DeliveryHalf, Message
@@ -36,7 +36,7 @@ async def killed(half: DeliveryHalf) -> None:
 
 
 async def settle(seconds: float = 1.0) -> None:
-    await asyncio.sleep(seconds)
+    await passed(seconds)
 
 
 def test_takes_up_what_lies_there(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_drain_ends_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A delivery that takes longer than the drain may is left, and the drain says that it is done."""
 
     async def forever(*_: object) -> None:
-        await asyncio.sleep(1e6)
+        await passed(1e6)
 
     monkeypatch.setattr(moody.Moody, "deliver", forever)
 

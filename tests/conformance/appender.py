@@ -12,6 +12,7 @@ from typing import Protocol
 
 import pytest
 from disk_buffer import batch
+from virtual_time import passed
 
 from firehose.contracts import Appender, Full, Outbox, Unavailable, Unsure
 from firehose.model import Origin, Segment, Totals
@@ -181,7 +182,7 @@ async def failed_sync_is_no_acknowledgement(harness: Harness) -> None:
     after = [b"after%d" % number for number in range(3)]
     for record in after:
         await harness.appender.append(batch(record))
-    await asyncio.sleep(5)
+    await passed(5)
     await harness.crash()
     stored = await harness.drained()
     assert {b"before", *after} <= set(stored)

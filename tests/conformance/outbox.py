@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from conformance.appender import Harness, Law
 from disk_buffer import batch, offered, read, totals
+from virtual_time import passed
 
 from firehose.model import Outcome, Segment
 
@@ -47,7 +48,7 @@ async def sealed_waits_for_more(harness: Harness) -> None:
     """Whoever iterates is woken by the next segment."""
     await harness.start()
     waiting = asyncio.ensure_future(anext(harness.outbox().sealed()))
-    await asyncio.sleep(1)
+    await passed(1)
     assert not waiting.done()
     await harness.appender.append(batch(b"late"))
     await harness.seal()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 from far_sides import Bench, retries
-from virtual_time import run
+from virtual_time import passed, run
 
 from firehose.contracts import Refused, Retry
 from firehose.delivery.slots import Slots
@@ -27,7 +27,7 @@ async def until(condition: Callable[[], bool], seconds: float = 3600) -> None:
     end = loop.time() + seconds
     while not condition():
         assert loop.time() < end, f"waited {seconds} s in vain"
-        await asyncio.sleep(0.25)
+        await passed(0.25)
 
 
 def test_segments_are_delivered_side_by_side() -> None:
@@ -125,7 +125,7 @@ def test_time_before_the_first_failure_does_not_count() -> None:
     async def slow(*_: object) -> None:
         tries.append(asyncio.get_running_loop().time())
         if len(tries) == 1:
-            await asyncio.sleep(1000)
+            await passed(1000)
         raise Retry("busy")
 
     bench.far.deliver = slow  # type: ignore[method-assign, assignment]
@@ -255,7 +255,7 @@ def test_no_attempt_is_open_while_a_segment_waits() -> None:
 
     async def scene() -> None:
         async with bench.running():
-            await asyncio.sleep(1000.5)
+            await passed(1000.5)
             assert bench.deliveries.status.retrying == 3
             assert bench.outbox.trying == set()
 
@@ -270,7 +270,7 @@ def test_three_held_in_a_row_pause_the_stream() -> None:
 
     async def scene() -> None:
         async with bench.running():
-            await asyncio.sleep(30)
+            await passed(30)
             assert len(bench.outbox.held) == 3
             assert bench.deliveries.status.paused == "3 segments held in a row, the last one: refused: no"
             await until(lambda: len(bench.outbox.committed) == 7)
@@ -288,7 +288,7 @@ def test_paused_stream_probes_with_one_segment_at_a_time() -> None:
 
     async def scene() -> None:
         async with bench.running():
-            await asyncio.sleep(601)
+            await passed(601)
 
     run(scene())
     late = [time for time in bench.far.times if time > 0]
@@ -313,10 +313,10 @@ def test_resume_ends_a_pause_at_once() -> None:
 
     async def scene() -> None:
         async with bench.running():
-            await asyncio.sleep(10)
+            await passed(10)
             bench.deliveries.resume()
             assert bench.deliveries.status.paused == ""
-            await asyncio.sleep(1)
+            await passed(1)
             assert len(bench.outbox.committed) + len(bench.outbox.held) == 10
 
     run(scene())
@@ -330,10 +330,10 @@ def test_resume_ends_waits_for_a_retry() -> None:
 
     async def scene() -> None:
         async with bench.running():
-            await asyncio.sleep(300.3)
+            await passed(300.3)
             bench.far.script = []
             bench.deliveries.resume()
-            await asyncio.sleep(0.1)
+            await passed(0.1)
             assert len(bench.outbox.committed) == 4
 
     run(scene())
@@ -349,7 +349,7 @@ def test_failing_error_output_pauses_and_recovers_by_itself() -> None:
 
     async def scene() -> None:
         async with bench.running():
-            await asyncio.sleep(1)
+            await passed(1)
             assert bench.deliveries.status.paused == "the error output fails: errors bucket is gone"
             assert (bench.outbox.committed, bench.outbox.held, bench.outbox.trying) == ({}, {}, set())
             await until(lambda: bool(bench.outbox.committed))
@@ -384,7 +384,7 @@ def test_obstructed_while_giving_up_does_not_spin() -> None:
 
     async def scene() -> None:
         async with bench.running():
-            await asyncio.sleep(0.5)
+            await passed(0.5)
             bench.outbox.fails["commit"] = [Retry("disk full") for _ in range(5)]
             await until(lambda: bool(bench.outbox.committed))
             assert asyncio.get_running_loop().time() > 30
@@ -434,7 +434,7 @@ def test_stop_tries_nothing_twice() -> None:
 
     async def scene() -> None:
         async with bench.running():
-            await asyncio.sleep(0.5)
+            await passed(0.5)
             bench.deliveries.stop()
             await until(lambda: not bench.deliveries.under_way and not bench.deliveries.waiting, 1)
             assert len(bench.far.attempts) == 9
@@ -451,7 +451,7 @@ def test_stop_does_not_wait_for_a_paused_stream() -> None:
 
     async def scene() -> None:
         async with bench.running():
-            await asyncio.sleep(1)
+            await passed(1)
             bench.deliveries.stop()
             await until(lambda: not bench.deliveries.under_way and not bench.deliveries.waiting, 1)
 
@@ -468,7 +468,7 @@ def test_cancel_leaves_nothing_under_way() -> None:
 
     async def scene() -> None:
         async with bench.running():
-            await asyncio.sleep(1)
+            await passed(1)
             assert bench.deliveries.under_way == 4
         assert (bench.deliveries.under_way, slots.bytes_in_flight) == (0, 0)
         assert len(asyncio.all_tasks()) == 1

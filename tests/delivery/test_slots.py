@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_time import run
+from virtual_time import passed, run
 
 from firehose.delivery.slots import Slots
 
@@ -33,7 +33,7 @@ class Watch:
             self.most_bytes = max(self.most_bytes, sum(one for _, one, _ in self.working))
             assert slots.bytes_in_flight >= sum(one for _, one, _ in self.working)
             try:
-                await asyncio.sleep(seconds)
+                await passed(seconds)
             finally:
                 self.working.remove((name, size, alone))
 
@@ -59,7 +59,7 @@ def test_a_hanging_stream_leaves_a_slot() -> None:
         watch, slots = Watch(), Slots(workers, 1 << 30)
         hanging = [asyncio.create_task(watch.take(slots, f"hung-{number}", seconds=1e6)) for number in range(9)]
         others = [asyncio.create_task(watch.take(slots, f"good-{number}")) for number in range(20)]
-        await asyncio.sleep(30)
+        await passed(30)
         most = len([name for name in watch.order if name.startswith("hung")])
         assert workers == 1 or all(task.done() for task in others)
         for task in (*hanging, *others):
@@ -112,7 +112,7 @@ def test_one_who_gives_up_waiting_is_passed_over() -> None:
         watch, slots = Watch(), Slots(1, 100)
         first = asyncio.create_task(watch.take(slots, "a-0"))
         waiting = [asyncio.create_task(watch.take(slots, f"a-{number}")) for number in range(1, 5)]
-        await asyncio.sleep(0.5)
+        await passed(0.5)
         waiting[0].cancel()
         waiting[2].cancel()
         await asyncio.gather(first, *waiting, return_exceptions=True)
@@ -129,7 +129,7 @@ def test_cancelled_worker_gives_its_slot_back() -> None:
         watch, slots = Watch(), Slots(1, 100)
         worker = asyncio.create_task(watch.take(slots, "a-0", seconds=1e6))
         following = asyncio.create_task(watch.take(slots, "b-0"))
-        await asyncio.sleep(1)
+        await passed(1)
         worker.cancel()
         await following
         assert (watch.order, slots.bytes_in_flight) == (["a-0", "b-0"], 0)
@@ -145,11 +145,11 @@ def test_slot_of_one_cancelled_before_it_began_is_given_on() -> None:
 
         async def leave() -> None:
             async with slots.turn("a", 1):
-                await asyncio.sleep(1)
+                await passed(1)
             granted.cancel()  # it has been given the slot just now, and has not run since
 
         leaving = asyncio.create_task(leave())
-        await asyncio.sleep(0.5)
+        await passed(0.5)
         granted = asyncio.create_task(watch.take(slots, "b-0"))
         await asyncio.gather(leaving, watch.take(slots, "c-0"), granted, return_exceptions=True)
         assert (watch.order, slots.bytes_in_flight) == (["c-0"], 0)
@@ -172,7 +172,7 @@ def test_every_turn_keeps_the_bounds_and_comes(takers: list[tuple[str, int, bool
         tasks = []
         for number, (stream, size, alone, seconds, _) in enumerate(takers):
             tasks.append(asyncio.create_task(watch.take(slots, f"{stream}-{number}", size, alone, seconds)))
-            await asyncio.sleep(0.3)
+            await passed(0.3)
         leavers = [task for task, (*_, leaves) in zip(tasks, takers, strict=True) if leaves]
         for task in leavers:
             task.cancel()
