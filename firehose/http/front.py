@@ -1,7 +1,8 @@
 """The front door: one ASGI app that carries the hot routes itself and hands everything else to FastAPI.
 
-It reads a body once, within all bounds (size, bytes in flight, time), and gives it to the route's handler, which
-knows nothing of ASGI. What does not fit is refused before it is read where the head tells, in the route's own dialect.
+Most requests of the hot routes never get here: `hot` carries them without ASGI. This reads a body once, within all
+bounds (size, bytes in flight, time), and gives it to the route's handler, which knows nothing of ASGI. What does not
+fit is refused before it is read where the head tells, in the route's own dialect.
 """
 
 from __future__ import annotations
@@ -61,6 +62,18 @@ class Front:
         self.requests.add(dialect, reply.status, body.size)
         await _send(send, reply, head.method, body)
 
+    def refusal(self, route: Route, admitted: int, size: int) -> Reply | None:
+        """Takes room for that many bytes of a body more, or says why not."""
+        if admitted + size > self.limit_bytes(route):
+            return route.refuse(413, f"the body is larger than {self.limit_bytes(route)} bytes", 0.0)
+        if not self.admission.admit(size):
+            return route.refuse(503, "too many bytes in flight", OVERLOAD_SECONDS)
+        return None
+
+    def limit_bytes(self, route: Route) -> int:
+        """What can never be admitted is too large, however much patience the client has."""
+        return min(route.body_limit_bytes, self.admission.limit_bytes)
+
 
 class _Body:
     """One request from its head to its reply."""
@@ -92,13 +105,10 @@ class _Body:
         return int(length) if length.isdigit() else 0
 
     def _refusal(self, size: int) -> Reply | None:
-        """Takes room for that many bytes more, or says why not."""
-        if self.admitted + size > self._limit_bytes:
-            return self._route.refuse(413, f"the body is larger than {self._limit_bytes} bytes", 0.0)
-        if not self._front.admission.admit(size):
-            return self._route.refuse(503, "too many bytes in flight", OVERLOAD_SECONDS)
-        self.admitted += size
-        return None
+        reply = self._front.refusal(self._route, self.admitted, size)
+        if reply is None:
+            self.admitted += size
+        return reply
 
     async def _read(self) -> bytes | Reply:
         chunks: list[bytes] = []
@@ -119,13 +129,8 @@ class _Body:
             self.complete = not message.get("more_body", False)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    @property
-    def _limit_bytes(self) -> int:
-        """What can never be admitted is too large, however much patience the client has."""
-        return min(self._route.body_limit_bytes, self._front.admission.limit_bytes)
-
     def _room_left(self) -> int:
-        return max(0, self._limit_bytes - self.admitted)
+        return max(0, self._front.limit_bytes(self._route) - self.admitted)
 
     async def discard(self) -> None:
         """Reads on for a moment and keeps nothing: a connection closed under a client that still sends is reset, and

@@ -11,9 +11,11 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from firehose.config import ServiceOptions
-from firehose.http.front import App
+from firehose.http.front import Front
+from firehose.http.hot import HeadReader, HotProtocol
 
 TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -134,13 +136,13 @@ class Server(uvicorn.Server):
         yield
 
 
-def server(app: App, options: ServiceOptions) -> Server:
+def server(front: Front, options: ServiceOptions) -> Server:
     host, port = options.address
     config = uvicorn.Config(
-        app,
+        front,
         host=host,
         port=port,
-        http=partial(BoundedProtocol, options),  # type: ignore[arg-type]
+        http=partial(connection, front, HeadReader(front, int(options.header_limit_kib * 1024)), options),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         access_log=False,
@@ -151,3 +153,11 @@ def server(app: App, options: ServiceOptions) -> Server:
         backlog=2048,
     )
     return Server(config)
+
+
+def connection(
+    front: Front, heads: HeadReader, options: ServiceOptions, *, server_state: ServerState, **uvicorns: Any
+) -> HotProtocol:
+    """The protocol of a new connection; what it does not carry itself goes to uvicorn's."""
+    rest = partial(BoundedProtocol, options, server_state=server_state, **uvicorns)
+    return HotProtocol(front, heads, options, server_state, rest)

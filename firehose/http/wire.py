@@ -5,8 +5,9 @@ No server's API appears here, so that the same handler can be carried by any of 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 Headers = tuple[tuple[bytes, bytes], ...]
 JSON: Headers = ((b"content-type", b"application/json"),)
@@ -39,6 +40,6 @@ class Route:
     """One hot path. `begin` may answer before the body is read; `finish` answers once it is there."""
 
     begin: Callable[[Head], Reply | None]
-    finish: Callable[[Head, bytes], Awaitable[Reply]]
+    finish: Callable[[Head, bytes], Coroutine[Any, None, Reply]]
     body_limit_bytes: int
     refuse: Callable[[int, str, float], Reply]  # status, reason, Retry-After seconds: in the route's own dialect

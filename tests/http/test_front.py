@@ -21,7 +21,7 @@ from firehose import observe
 from firehose.contracts import Full, Unsure
 from firehose.http.admission import Admission
 from firehose.http.aws_json import ApiError, AwsJson
-from firehose.http.front import App, Front, Receive, Scope, Send
+from firehose.http.front import Front, Receive, Scope, Send
 from firehose.http.wire import Route
 from firehose.ingest.dialects.generic import Generic
 from firehose.ingest.intake import Intake
@@ -89,7 +89,7 @@ class Door:
             return await peer.answer()
 
 
-def front(kept: Kept, admission: Admission, requests: observe.Requests, body_seconds: float = 5) -> App:
+def front(kept: Kept, admission: Admission, requests: observe.Requests, body_seconds: float = 5) -> Front:
     intakes = {"app": Intake("app", kept, SplitOptions()), "ünï": Intake("ünï", kept, SplitOptions())}
     generic = Generic(intakes, Inline(), lambda head: True, admission, LIMIT, 4 * LIMIT).route()
     aws = AwsJson(OPERATIONS, lambda: "id", LIMIT).route()
@@ -102,10 +102,12 @@ def front(kept: Kept, admission: Admission, requests: observe.Requests, body_sec
     return Front(routes, nothing_here, admission, body_seconds, requests)
 
 
-@pytest.fixture
-async def door() -> AsyncIterator[Door]:
+@pytest.fixture(params=["hot", "asgi"])
+async def door(request: pytest.FixtureRequest) -> AsyncIterator[Door]:
+    """Both carriers of the hot routes keep every promise: the bare protocol, and the app behind uvicorn."""
     kept, admission, requests = Kept(), Admission(16 * LIMIT), observe.Requests()
-    async with served(front(kept, admission, requests)) as port:
+    app = front(kept, admission, requests)
+    async with served(app if request.param == "hot" else app.__call__) as port:
         yield Door(port, kept, admission, requests)
     assert admission.in_flight_bytes == 0, "whatever ends a request gives its room back"
 

@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from firehose import observe
 from firehose.config import ServiceOptions
-from firehose.http.front import App
+from firehose.http.admission import Admission
+from firehose.http.front import App, Front
 from firehose.http.server import server
 
 ANSWER_SECONDS = 20
@@ -74,10 +76,11 @@ async def dialled(port: int) -> AsyncIterator[Peer]:
 
 @asynccontextmanager
 async def served(app: App, **options: Any) -> AsyncIterator[int]:
-    """The app behind our server; its port."""
+    """The app behind our server; its port. What is no `Front` is carried by uvicorn alone."""
+    front = app if isinstance(app, Front) else Front(lambda *_: None, app, Admission(1 << 30), 5, observe.Requests())
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
-    one = server(app, ServiceOptions(**{"drain_seconds": 1, **options}))
+    one = server(front, ServiceOptions(**{"drain_seconds": 1, **options}))
     task = asyncio.create_task(one.serve([listening]))
     await one.listening.wait()
     try:
