@@ -123,6 +123,7 @@ class DiskAppender:
         self._group: list[Waiting] = []
         self._group_bytes = 0
         self._group_ms = 0
+        self._room = (0, "")  # of the group that fills, in bytes, and what bounds it
         self._flushing: asyncio.Task[None] | None = None
         self._age: asyncio.TimerHandle | None = None
         self._aging_since = 0.0  # on the monotonic clock, while `_age` runs
@@ -138,7 +139,7 @@ class DiskAppender:
     async def append(self, records: pa.RecordBatch, origin: Origin | None = None) -> Position:
         if self._closed:
             raise Full("the service is stopping")
-        size_bytes = recovery.record_bytes(records.column("record"))
+        size_bytes = recovery.record_bytes(records.column(0))
         if not records.num_rows and origin is None:
             return Position(self._lane.name if self._lane else "", 0, 0)
         self._make_sure_of_room(size_bytes)
@@ -229,19 +230,27 @@ class DiskAppender:
         return [*self._abandoned, self._lane] if self._lane else self._abandoned
 
     def _make_sure_of_room(self, size_bytes: int) -> None:
-        limits = self.limits
-        if self.buffered_bytes + self._group_bytes + size_bytes > limits.limit_bytes:
-            raise Full(f"the buffer of '{self.stream}' is at its limit_gib", 5.0)
-        try:
-            free = self._disk.free_bytes(self._data_dir)
-        except OSError as error:
-            raise Full(f"the disk does not answer: {error.strerror}", 5.0) from error
-        if free - size_bytes - self._group_bytes < limits.reserve_bytes:
-            raise Full("the disk is full up to service.reserve_mib", 5.0)
+        """The disk is asked once for each group, not for each append."""
+        if not self._group:
+            self._room = self._measured_room()
+        room_bytes, reason = self._room
+        if self._group_bytes + size_bytes > room_bytes:
+            raise Full(reason, 5.0)
         if self._group_bytes > FRAME_BYTES:
             raise Full("more is waiting for the disk than one frame holds")
         if self._failures and self._disk_is_given_time():
             raise Full("the disk is failing; it is tried again in a moment")
+
+    def _measured_room(self) -> tuple[int, str]:
+        """How many bytes more can be taken now, and what stands in the way of more."""
+        try:
+            free = self._disk.free_bytes(self._data_dir)
+        except OSError as error:
+            raise Full(f"the disk does not answer: {error.strerror}", 5.0) from error
+        return min(
+            (self.limits.limit_bytes - self.buffered_bytes, f"the buffer of '{self.stream}' is at its limit_gib"),
+            (free - self.limits.reserve_bytes, "the disk is full up to service.reserve_mib"),
+        )
 
     def _disk_is_given_time(self) -> bool:
         """Bounds what a disk that keeps failing leaves behind: lanes to be mended, empty folders."""

@@ -144,12 +144,14 @@ def segment_of(stream: str, lane: str, trailer: frame.Trailer) -> Segment:
 
 def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """One record batch of all, with the optional columns that any of them has, in the order of `INTAKE_SCHEMA`."""
-    schema = frame.SCHEMAS[_columns(batches)]
-    if len(batches) == 1 and batches[0].schema.names == schema.names:
-        return batches[0]
     if not batches:
-        return pa.RecordBatch.from_pylist([], schema=schema)
-    return pa.concat_batches([_widened(batch, schema) for batch in batches])
+        return pa.RecordBatch.from_pylist([], schema=frame.SCHEMAS[0])
+    if len(batches) == 1 and batches[0].schema in frame.SCHEMAS:
+        return batches[0]
+    if any(batch.num_columns > 1 for batch in batches):
+        schema = frame.SCHEMAS[_columns(batches)]
+        batches = [_widened(batch, schema) for batch in batches]
+    return pa.concat_batches(batches)
 
 
 def _columns(batches: Sequence[pa.RecordBatch]) -> int:

@@ -66,9 +66,10 @@ class Front:
         """Takes room for that many bytes of a body more, or says why not."""
         if admitted + size > self.limit_bytes(route):
             return route.refuse(413, f"the body is larger than {self.limit_bytes(route)} bytes", 0.0)
-        if not self.admission.admit(size):
-            return route.refuse(503, "too many bytes in flight", OVERLOAD_SECONDS)
-        return None
+        return None if self.admission.admit(size) else self.overload(route)
+
+    def overload(self, route: Route) -> Reply:
+        return route.refuse(503, "too many bytes in flight", OVERLOAD_SECONDS)
 
     def limit_bytes(self, route: Route) -> int:
         """What can never be admitted is too large, however much patience the client has."""

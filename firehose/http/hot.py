@@ -84,7 +84,10 @@ class HeadReader:
         found = self._front.routes(head.method, head.path, head.headers) if head.method in ("POST", "PUT") else None
         if found is None:
             return None
-        return Request(head, *found, int(head.headers[b"content-length"]), parser.should_keep_alive())
+        length = int(head.headers[b"content-length"])
+        if length > self._front.limit_bytes(found[1]):
+            return None
+        return Request(head, *found, length, parser.should_keep_alive())
 
 
 class _HeadParts:
@@ -124,11 +127,12 @@ class HotProtocol(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._request: Request | None = None  # whose body is read, or which is being answered
         self._answering = False
+        self._answer_to_come: Coroutine[Any, None, Reply]
         self._chunks: list[memoryview] = []
         self._left = 0  # bytes of the body to come
         self._pending = b""  # what came behind the request that is being answered
         self._admitted = 0
-        self._choked = self._stopping = self._lingering = False
+        self._paused = self._choked = self._stopping = self._lingering = False
         self._deadline = NEVER
         self._timer: asyncio.TimerHandle | None = None
 
@@ -152,6 +156,7 @@ class HotProtocol(asyncio.Protocol):
             return
         if self._answering or self._pending:
             self._pending += data
+            self._paused = True
             self._transport.pause_reading()
         elif self._request is None:
             self._begin(data)
@@ -181,7 +186,9 @@ class HotProtocol(asyncio.Protocol):
             self._pass_on(data)
             return
         whole = end + request.length
-        early = request.route.begin(request.head) or self._front.refusal(request.route, 0, request.length)
+        early = request.route.begin(request.head)
+        if early is None and not self._front.admission.admit(request.length):
+            early = self._front.overload(request.route)
         if early is not None and whole > len(data):
             self._pass_on(data)  # it is answered before its body is read: what follows must be thrown away
             return
@@ -208,7 +215,28 @@ class HotProtocol(asyncio.Protocol):
 
     def _handle(self, request: Request, body: bytes) -> None:
         self._answering, self._deadline = True, NEVER
-        _Drive(request.route.finish(request.head, body), self._loop, self._answer, self._failed).on()
+        self._answer_to_come = request.route.finish(request.head, body)
+        self._drive()
+
+    def _drive(self, _: object = None) -> None:
+        """Runs the handler until it waits for something, and on from there once that is done: without a task, for a
+        request that waits once or never. What it waits for comes down to futures, as group commits and threads do.
+        """
+        try:
+            awaited: asyncio.Future[Any] | None = self._answer_to_come.send(None)
+        except StopIteration as end:
+            self._answer(end.value)
+        except Exception:
+            self._failed()
+        else:
+            self._wait_for(awaited)
+
+    def _wait_for(self, awaited: asyncio.Future[Any] | None) -> None:
+        if awaited is None:  # as asyncio.sleep(0) says it
+            self._loop.call_soon(self._drive)
+        else:
+            awaited._asyncio_future_blocking = False  # as a task says that it has seen it
+            awaited.add_done_callback(self._drive)
 
     def _failed(self) -> None:
         """The handler raised: that is being handled now."""
@@ -238,21 +266,24 @@ class HotProtocol(asyncio.Protocol):
         if self._pending:
             self._loop.call_soon(self._take_pending)
         else:
-            self._transport.resume_reading()
+            self._resume_reading()
 
     def _take_pending(self) -> None:
         if self._transport.is_closing():
             return
         data, self._pending = self._pending, b""
-        self._transport.resume_reading()
+        self._resume_reading()
         self._begin(data)
 
+    def _resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
     def _send(self, reply: Reply, keep: bool) -> None:
-        headers = [*self._shared.default_headers, *reply.headers, (b"content-length", b"%d" % len(reply.body))]
-        if not keep:
-            headers.append((b"connection", b"close"))
-        lines = [b"%b: %b\r\n" % header for header in headers]
-        self._transport.write(b"".join([STATUS_LINES[reply.status], *lines, b"\r\n", reply.body]))
+        lines = [b"%b: %b\r\n" % header for header in (*self._shared.default_headers, *reply.headers)]
+        end = b"content-length: %d\r\n%b\r\n" % (len(reply.body), b"" if keep else b"connection: close\r\n")
+        self._transport.write(b"".join((STATUS_LINES[reply.status], *lines, end, reply.body)))
 
     def _release(self) -> None:
         self._front.admission.release(self._admitted)
@@ -304,33 +335,3 @@ class HotProtocol(asyncio.Protocol):
         self._send(request.route.refuse(408, "the body did not arrive in time", 1.0), keep=False)
         self._request, self._chunks, self._lingering = None, [], True
         self._timer = self._loop.call_later(LINGER_SECONDS, self._transport.close)
-
-
-@dataclass(frozen=True, slots=True)
-class _Drive:
-    """Runs a coroutine to its end without a task: a tenth of the price, for a request that waits once or never.
-
-    What it awaits must come down to futures, as group commits and threads do.
-    """
-
-    coroutine: Coroutine[Any, None, Reply]
-    loop: asyncio.AbstractEventLoop
-    done: Callable[[Reply], None]
-    failed: Callable[[], None]
-
-    def on(self, _: object = None) -> None:
-        try:
-            waited_for: asyncio.Future[Any] | None = self.coroutine.send(None)
-        except StopIteration as end:
-            self.done(end.value)
-        except Exception:
-            self.failed()
-        else:
-            self._wait(waited_for)
-
-    def _wait(self, future: asyncio.Future[Any] | None) -> None:
-        if future is None:  # as asyncio.sleep(0) says it
-            self.loop.call_soon(self.on)
-        else:
-            future._asyncio_future_blocking = False  # as a task says that it has seen it
-            future.add_done_callback(self.on)

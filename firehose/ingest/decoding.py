@@ -48,6 +48,8 @@ def decode(body: bytes, content_encoding: str, limit_bytes: int) -> bytes:
     A body that still starts like gzip is inflated once more. Where that fails it is an error only if the sender spoke
     of gzip; otherwise those two bytes were a coincidence and the body stays as it is.
     """
+    if not content_encoding and not body.startswith(_GZIP_MAGIC) and len(body) <= limit_bytes:
+        return body
     names = [name for part in content_encoding.lower().split(",") if (name := part.strip())]
     if len(names) > MAX_ENCODINGS:
         raise Undecodable(f"more than {MAX_ENCODINGS} encodings: {content_encoding[:80]!r}")

@@ -64,9 +64,11 @@ class Generic:
             return refuse(404, "the delivery stream is gone")
         encoding = head.header(b"content-encoding")
         held_up = len(body) > (LARGE_ENCODED_BYTES if encoding else LARGE_BYTES)
-        run = self.threads.run if held_up else _at_once
         try:
-            plain = await run(partial(decode, body, encoding, self._limit_bytes))
+            if held_up:
+                plain = await self.threads.run(partial(decode, body, encoding, self._limit_bytes))
+            else:
+                plain = decode(body, encoding, self._limit_bytes)
         except Undecodable as error:
             return refuse(400, f"Content-Encoding: {error.reason}")
         except TooLarge as error:
@@ -75,7 +77,10 @@ class Generic:
         if not self.admission.admit(grown):
             return refuse(503, "too many bytes in flight", OVERLOAD_SECONDS)
         try:
-            found = await run(partial(split, plain, head.header(b"content-type"), intake.split))
+            if held_up:
+                found = await self.threads.run(partial(split, plain, head.header(b"content-type"), intake.split))
+            else:
+                found = split(plain, head.header(b"content-type"), intake.split)
             if found.rejected and intake.strict:
                 return _not_taken(found)
             return await _store(intake, found)
@@ -86,10 +91,6 @@ class Generic:
     def _limit_bytes(self) -> int:
         """What can never be admitted is too large, however much patience the client has."""
         return min(self.decoded_limit_bytes, self.admission.limit_bytes)
-
-
-async def _at_once(call: Callable[[], T]) -> T:
-    return call()
 
 
 async def _store(intake: Intake, found: Split) -> Reply:
