@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from firehose.contracts import Appender
+from firehose.ingest.gathering import Gathering
 from firehose.ingest.splitting import SplitOptions
 
 
@@ -18,6 +19,10 @@ class Intake:
     split: SplitOptions
     strict: bool = False
     source: str = "direct_put"
+    singles: Gathering = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "singles", Gathering(self.appender))
 
 
 Intakes = Mapping[str, Intake]  # by stream name; the service replaces its content as streams come and go

@@ -94,8 +94,6 @@ def split(body: bytes, content_type: str, options: SplitOptions) -> Split:
             return _taken(lines)
     body = body.removeprefix(_BYTE_ORDER_MARK)
     inside = body.strip(_BLANKS)
-    if _is_one_object_by_look(inside) and len(inside) <= options.max_record_bytes and not options.validate:
-        return _taken(_as_array(inside if inside.endswith(options.delimiter) else inside + options.delimiter))
     rows = _rows_of_json(inside)
     if rows is None and inside and content_type.lower().startswith("application/cloudevents"):
         rows = _rows_of_pieces([(inside.decode("latin-1"), f"{MALFORMED_BODY}: CloudEvents not in JSON")])
@@ -124,10 +122,19 @@ def _object_lines(body: bytes, options: SplitOptions) -> pa.BinaryArray | None:
     return pa.Array.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(body)])
 
 
-def _is_one_object_by_look(body: bytes) -> bool:
-    """The same look as at NDJSON, for agents that send each event by itself: a tenth of the price."""
-    whole_line = body.startswith(b"{") and body.endswith(b"}") and b"\n" not in body
-    return whole_line and not _SEVERAL_ON_THE_LINE.search(body)
+def one_object(body: bytes, options: SplitOptions) -> bytes | None:
+    """The only record of a body that is one object by the same look as at NDJSON; None where `split` must look.
+
+    For agents that send each event by itself: a tenth of the price.
+    """
+    if not body.startswith(b"{"):
+        return None
+    inside = body.rstrip(_BLANKS)
+    if not inside.endswith(b"}") or b"\n" in inside or _SEVERAL_ON_THE_LINE.search(inside):
+        return None
+    if len(inside) > options.max_record_bytes or options.validate:
+        return None
+    return inside if inside.endswith(options.delimiter) else inside + options.delimiter
 
 
 def _rows_of_json(body: bytes) -> _Rows | None:

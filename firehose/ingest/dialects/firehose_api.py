@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import msgspec
-import pyarrow as pa
 from pybase64 import b64decode
 
 from firehose.contracts import Unavailable
@@ -27,15 +26,15 @@ from firehose.http.aws_json import (
     structure,
     text,
 )
+from firehose.ingest.gathering import batch_of
 from firehose.ingest.intake import Intake, Intakes
-from firehose.model import INTAKE_SCHEMA, Position
+from firehose.model import Position
 
 TARGET = "Firehose_20150804."
 RECORD_LIMIT_BYTES = 1_024_000
 BATCH_LIMIT_RECORDS = 500
 BATCH_LIMIT_BYTES = 4 * 1024 * 1024
 BATCH_REPLY = '{"FailedPutCount":0,"Encrypted":false,"RequestResponses":'
-RECORD_ONLY = pa.schema([INTAKE_SCHEMA.field("record")])
 
 STREAM_TYPES: Mapping[str, str] = {
     "direct_put": "DirectPut",
@@ -107,12 +106,14 @@ class FirehosePuts:
         return _look_closer(body, shape)
 
     async def _store(self, stream: str, data: list[bytes]) -> Position:
-        appender = self._intake(stream).appender
+        intake = self._intake(stream)
         if sum(map(len, data)) > BATCH_LIMIT_BYTES:
             raise ApiError("InvalidArgumentException", "Records size exceeds 4 MB limit")
-        records = pa.RecordBatch.from_arrays([pa.array(data, pa.binary())], schema=RECORD_ONLY)
         try:
-            position = await appender.append(records)
+            if len(data) == 1:
+                position = await intake.singles.append(data[0])
+            else:
+                position = await intake.appender.append(batch_of(data))
         except Unavailable as unavailable:
             raise slow_down(unavailable.after_seconds) from unavailable
         assert position.count == len(data), "a request is stored whole"

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from firehose.contracts import Unavailable, Unsure
 from firehose.http.admission import OVERLOAD_SECONDS, Admission
 from firehose.http.wire import JSON, Head, Reply, Route
 from firehose.ingest.decoding import TooLarge, Undecodable, decode
-from firehose.ingest.intake import Intake, Intakes
-from firehose.ingest.splitting import Split, split
+from firehose.ingest.intake import Intakes
+from firehose.ingest.splitting import Split, one_object, split
+from firehose.model import Position
 from firehose.runtime import Threads
 
-T = TypeVar("T")
 PREFIX = "/ingest/"
 ALLOW = (b"allow", b"GET, HEAD, OPTIONS, POST, PUT")
+ACCEPTED_ONE = Reply(200, b'{"accepted":1,"rejected":0}', JSON)
 PROBES = ("GET", "HEAD", "OPTIONS")
 LARGE_BYTES = 256 * 1024  # from here on a body is cut in a thread, so that it holds up nobody
 LARGE_ENCODED_BYTES = 4 * 1024  # and from here on where it may grow a thousandfold
@@ -77,13 +77,19 @@ class Generic:
         if not self.admission.admit(grown):
             return refuse(503, "too many bytes in flight", OVERLOAD_SECONDS)
         try:
+            single = one_object(plain, intake.split)
+            if single is not None:
+                return await _answered(intake.singles.append(single), ACCEPTED_ONE)
             if held_up:
                 found = await self.threads.run(partial(split, plain, head.header(b"content-type"), intake.split))
             else:
                 found = split(plain, head.header(b"content-type"), intake.split)
             if found.rejected and intake.strict:
                 return _not_taken(found)
-            return await _store(intake, found)
+            stored = Reply(200, b'{"accepted":%d,"rejected":%d}' % (found.accepted, found.rejected), JSON)
+            if not found.records.num_rows:
+                return stored
+            return await _answered(intake.appender.append(found.records), stored)
         finally:
             self.admission.release(grown)
 
@@ -93,13 +99,13 @@ class Generic:
         return min(self.decoded_limit_bytes, self.admission.limit_bytes)
 
 
-async def _store(intake: Intake, found: Split) -> Reply:
-    if found.records.num_rows:
-        try:
-            await intake.appender.append(found.records)
-        except Unavailable as error:
-            return refuse(503, error.reason, error.after_seconds, unsure=isinstance(error, Unsure))
-    return Reply(200, b'{"accepted":%d,"rejected":%d}' % (found.accepted, found.rejected), JSON)
+async def _answered(append: Awaitable[Position], stored: Reply) -> Reply:
+    """`stored` once the records are."""
+    try:
+        await append
+    except Unavailable as error:
+        return refuse(503, error.reason, error.after_seconds, unsure=isinstance(error, Unsure))
+    return stored
 
 
 def _probed(head: Head) -> Reply:
