@@ -45,7 +45,7 @@ class ServiceOptions(Block):
     reserve_mib: Annotated[float, Field(ge=0)] = 256
     delivery: Literal["process", "inline"] = "process"
     api_keys: tuple[Annotated[SecretStr, Field(min_length=1)], ...] = ()  # an empty one would let everybody in
-    sync_threads: Annotated[int, Field(ge=1, le=64)] = 4
+    sync_threads: Annotated[int, Field(ge=1, le=256)] = 32
     decode_threads: Annotated[int, Field(ge=1, le=64)] = 2
     connections: Annotated[int, Field(ge=1)] = 4096
     in_flight_mib: Annotated[float, Field(gt=0)] = 256

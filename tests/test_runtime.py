@@ -1,0 +1,105 @@
+"""The real threads: as few as needed, all calls answered, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from firehose.runtime import Pool
+
+SECONDS = 20
+
+
+@contextmanager
+def pool(size: int) -> Iterator[Pool]:
+    one = Pool("test", size)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+async def test_result() -> None:
+    """A call's result or its exception is its waiter's, and it runs in a thread of that name."""
+    with pool(1) as threads:
+        assert (await threads.run(threading.current_thread)).name == "test_0"
+        with pytest.raises(ZeroDivisionError):
+            await threads.run(lambda: 1 / 0)
+        assert await threads.run(lambda: 7) == 7
+
+
+async def test_one_thread_is_enough() -> None:
+    """Calls one after the other are done by one thread, whatever the size."""
+    with pool(8) as threads:
+        names = {(await threads.run(threading.current_thread)).name for _ in range(50)}
+    assert names == {"test_0"}
+
+
+async def test_at_once() -> None:
+    """As many calls as there are threads run side by side."""
+    together = threading.Barrier(3)
+    with pool(3) as threads:
+        await asyncio.gather(*(threads.run(lambda: together.wait(SECONDS)) for _ in range(3)))
+
+
+async def test_backlog() -> None:
+    """More calls than threads wait for their turn, in their order."""
+    gate, seen = threading.Event(), list[int]()
+    with pool(1) as threads:
+        first = asyncio.create_task(threads.run(lambda: gate.wait(SECONDS)))
+        rest = [asyncio.create_task(threads.run(partial(seen.append, number))) for number in range(100)]
+        await asyncio.sleep(0)
+        gate.set()
+        assert await first
+        await asyncio.gather(*rest)
+    assert seen == list(range(100))
+
+
+async def test_cancelled_waiter() -> None:
+    """A waiter that leaves takes nothing along: its call is done, and the thread goes on to the next."""
+    gate, seen = threading.Event(), list[str]()
+
+    def call() -> None:
+        gate.wait(SECONDS)
+        seen.append("done")
+
+    with pool(1) as threads:
+        leaver = asyncio.create_task(threads.run(call))
+        await asyncio.sleep(0)
+        leaver.cancel()
+        gate.set()
+        assert await threads.run(lambda: "next") == "next"
+    assert seen == ["done"]
+    with pytest.raises(asyncio.CancelledError):
+        await leaver
+
+
+async def test_close() -> None:
+    """Closing waits for what is under way, cancels what has no thread yet, and refuses the rest."""
+    gate, begun = threading.Event(), threading.Event()
+
+    def call() -> str:
+        begun.set()
+        gate.wait(SECONDS)
+        return "done"
+
+    threads = Pool("test", 1)
+    under_way = asyncio.create_task(threads.run(call))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(threads.run(lambda: "never"))
+    await asyncio.sleep(0)
+    assert begun.wait(SECONDS)
+    closing = asyncio.create_task(asyncio.to_thread(threads.close))
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    gate.set()
+    await closing
+    assert await under_way == "done"
+    with pytest.raises(RuntimeError, match="closed"):
+        await threads.run(lambda: None)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("test_")]
