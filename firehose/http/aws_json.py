@@ -23,6 +23,8 @@ Operation = Callable[[bytes], Awaitable[bytes]]  # request body in, compact JSON
 CONTENT_TYPE = (b"content-type", b"application/x-amz-json-1.1")
 # The largest of AWS's own requests, 10 MiB of Kinesis records in base64, with room for its JSON.
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
+LOOKED_AT_BYTES = 256  # of a body, for the name of its stream
+_STREAM_NAME = re.compile(rb'StreamName"\s*:\s*"([^"]*)"')
 SHOWN_CHARACTERS = 256  # of a refused value: the sender decides its length, we decide the answer's
 
 
@@ -60,7 +62,7 @@ class AwsJson:
         self._body_limit_bytes = body_limit_bytes
 
     def route(self) -> Route:
-        return Route(self._begin, self._finish, self._body_limit_bytes, self._refuse)
+        return Route(self._begin, self._finish, self._body_limit_bytes, self._refuse, _stream)
 
     def _begin(self, head: Head) -> Reply | None:
         target = head.header(b"x-amz-target")
@@ -86,6 +88,12 @@ class AwsJson:
 
     def _reply(self, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> Reply:
         return Reply(status, body, ((b"x-amzn-requestid", self._request_id().encode()), CONTENT_TYPE, *headers))
+
+
+def _stream(head: Head, body: bytes) -> bytes:
+    """The stream that the request names, by a cheap look where SDKs write it; it need not be right."""
+    named = _STREAM_NAME.search(body, 0, LOOKED_AT_BYTES)
+    return named[1] if named else b""
 
 
 def _refusal(status: int, reason: str, after_seconds: float) -> ApiError:

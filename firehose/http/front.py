@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from firehose import observe
 from firehose.http.admission import OVERLOAD_SECONDS, Admission
+from firehose.http.turns import Turns
 from firehose.http.wire import Head, Reply, Route
 
 Scope = MutableMapping[str, Any]
@@ -37,6 +38,7 @@ class Front:
     admission: Admission
     body_seconds: float
     requests: observe.Requests
+    turns: Turns = field(default_factory=Turns)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -216,7 +216,7 @@ class HotProtocol(asyncio.Protocol):
     def _handle(self, request: Request, body: bytes) -> None:
         self._answering, self._deadline = True, NEVER
         self._answer_to_come = request.route.finish(request.head, body)
-        self._drive()
+        self._front.turns.take(request.route.stream(request.head, body), len(body), self._drive)
 
     def _drive(self, _: object = None) -> None:
         """Runs the handler until it waits for something, and on from there once that is done: without a task, for a

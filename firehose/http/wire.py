@@ -5,7 +5,7 @@ No server's API appears here, so that the same handler can be carried by any of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,10 @@ class Reply:
     headers: Headers = JSON
 
 
+def _path(head: Head, body: bytes) -> Hashable:
+    return head.path
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One hot path. `begin` may answer before the body is read; `finish` answers once it is there."""
@@ -43,3 +47,4 @@ class Route:
     finish: Callable[[Head, bytes], Coroutine[Any, None, Reply]]
     body_limit_bytes: int
     refuse: Callable[[int, str, float], Reply]  # status, reason, Retry-After seconds: in the route's own dialect
+    stream: Callable[[Head, bytes], Hashable] = _path  # what the request is for: streams take turns

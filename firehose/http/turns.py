@@ -1,0 +1,59 @@
+"""Requests that are ready to be handled take turns, so that a stream with many does not hold up a stream with few.
+
+What an answer costs is paid in the event loop, and an answer takes several turns of it: a burst of one stream's bodies
+in each of them would add up to many times what another stream's small request takes by itself. So each turn handles
+only so much, one request of each stream after the other; a request that comes when nothing waits is handled at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable
+
+TURN_BYTES = 512 * 1024  # of bodies handled in one turn of the loop: about a millisecond's work
+REQUEST_BYTES = 8 * 1024  # what a request costs beside its body, in the same coin
+
+Handle = Callable[[], None]
+
+
+class Turns:
+    """`waiting` requests are bounded by the connections: each has at most one."""
+
+    def __init__(self) -> None:
+        self._left = TURN_BYTES
+        self._turn_is_due = False
+        self._ready: dict[Hashable, deque[tuple[int, Handle]]] = {}  # in the order of the streams' next turns
+
+    @property
+    def waiting(self) -> int:
+        return sum(map(len, self._ready.values()))
+
+    def take(self, stream: Hashable, size_bytes: int, handle: Handle) -> None:
+        """Calls `handle` now or in one of the next turns."""
+        if self._ready or self._left <= 0:
+            self._ready.setdefault(stream, deque()).append((size_bytes, handle))
+        else:
+            self._left -= size_bytes + REQUEST_BYTES
+            handle()
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        self._left, self._turn_is_due = TURN_BYTES, False
+        while self._ready and self._left > 0:
+            self._handle_next()
+        if self._ready and not self._turn_is_due:
+            self._turn_is_due = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _handle_next(self) -> None:
+        """One request of the stream whose turn it is, which then goes behind the others."""
+        stream = next(iter(self._ready))
+        requests = self._ready.pop(stream)
+        size_bytes, handle = requests.popleft()
+        if requests:
+            self._ready[stream] = requests
+        self._left -= size_bytes + REQUEST_BYTES
+        handle()

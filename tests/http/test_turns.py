@@ -1,0 +1,75 @@
+"""Turns: at once where nothing waits, otherwise one of each stream, and only so much in one turn of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from firehose.http.turns import TURN_BYTES, Turns
+
+
+async def until(condition: Callable[[], bool], turns: int = 1000) -> int:
+    """Turns of the loop that it took."""
+    for number in range(turns):
+        if condition():
+            return number
+        await asyncio.sleep(0)
+    raise AssertionError("it never came true")
+
+
+async def test_at_once() -> None:
+    """A request that comes when nothing waits is handled before anything else happens."""
+    seen: list[int] = []
+    Turns().take("a", 1, lambda: seen.append(1))
+    assert seen == [1]
+
+
+async def test_large_ones_too() -> None:
+    """A body larger than a turn is handled at once as well, and then the turn is over."""
+    turns, seen = Turns(), list[str]()
+    turns.take("a", 10 * TURN_BYTES, lambda: seen.append("large"))
+    turns.take("a", 1, lambda: seen.append("small"))
+    assert (seen, turns.waiting) == (["large"], 1)
+    await until(lambda: seen == ["large", "small"])
+
+
+async def test_one_of_each() -> None:
+    """Streams take turns, however many requests one of them has; within a stream the order is kept."""
+    turns, seen = Turns(), list[str]()
+
+    def take(stream: str, number: int) -> None:
+        turns.take(stream, TURN_BYTES, lambda: seen.append(f"{stream}{number}"))
+
+    for number in range(5):
+        take("noisy", number)
+    take("quiet", 0)
+    take("other", 0)
+    await until(lambda: len(seen) == 7)
+    assert seen == ["noisy0", "noisy1", "quiet0", "other0", "noisy2", "noisy3", "noisy4"]
+
+
+async def test_bounded_turn() -> None:
+    """A turn of the loop handles about as much as it should, so that everything else has its chance between."""
+    turns, seen = Turns(), list[int]()
+    for number in range(100):
+        turns.take("a", TURN_BYTES // 4, lambda number=number: seen.append(number))  # type: ignore[misc]
+    sizes = [len(seen)]
+    while len(seen) < 100:
+        await asyncio.sleep(0)
+        sizes.append(len(seen))
+    assert max(after - before for before, after in zip([0, *sizes], sizes, strict=False)) <= 4
+    assert seen == list(range(100))
+
+
+async def test_nothing_is_forgotten() -> None:
+    """What is handled may make more ready, as an answer does on a connection with requests behind it."""
+    turns, seen = Turns(), list[int]()
+
+    def handle(number: int) -> None:
+        seen.append(number)
+        if number < 50:
+            turns.take(number % 3, TURN_BYTES // 2, lambda: handle(number + 1))
+
+    handle(0)
+    await until(lambda: len(seen) == 51)
+    assert turns.waiting == 0
