@@ -122,11 +122,13 @@ class Outbox(Protocol):
         ...
 
     async def rest(self, segment: Segment) -> None:
-        """An attempt that `open` began has ended without an end: a crash from now on is not this segment's doing."""
+        """An attempt that `open` began has failed, and was survived: neither a crash from now on nor those before were
+        this segment's doing.
+        """
         ...
 
     def deaths(self, segment: Segment) -> int:
-        """How often the delivery half died in the middle of an attempt at this segment."""
+        """How often the delivery half died in the middle of an attempt at this segment, since one was survived."""
         ...
 
     def memo(self, segment: Segment) -> Memo: ...

@@ -8,8 +8,8 @@ One file, `<data_dir>/ledger`, of text lines, each `<CRC-32 of the rest, 8 hex d
     released   s, d
     memo       s, d, note                    what a destination asked us to remember about it
     trying     s, d                          an attempt begins  } marks; not synced: only the
-    resting    s, d                          it ended           } death of a process makes them count
-    deaths     s, d, n                       deaths of the delivery process while it was being tried
+    resting    s, d                          it was survived    } death of a process makes them count
+    deaths     s, d, n                       deaths in a row of the delivery process while it was being tried
     totals     stream, d, n                  sums of segments that are gone (written by a fold)
     origins    stream, o                     likewise
 
@@ -81,6 +81,7 @@ class Book:
             self.trying.add(place)
         elif kind == "resting":
             self.trying.discard(place)
+            self.deaths.pop(place, None)
         elif kind == "deaths":
             self.deaths[place] = entry["n"]
 

@@ -193,6 +193,7 @@ class MemoryOutbox:
 
     async def rest(self, segment: Segment) -> None:
         self._said.trying.discard(self._place(segment))
+        self._said.deaths.pop(self._place(segment), None)
 
     def deaths(self, segment: Segment) -> int:
         return self._said.deaths.get(self._place(segment), 0)

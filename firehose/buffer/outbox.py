@@ -73,12 +73,11 @@ class Shelf:
         is under suspicion.
         """
         book = self.ledger.book
-        entries = []
+        entries: list[dict[str, object]] = []
         for key, destination in sorted(book.trying):
-            if died:
-                count = book.deaths.get((key, destination), 0) + 1
-                entries.append({"t": "deaths", "s": key, "d": destination, "n": count})
             entries.append({"t": "resting", "s": key, "d": destination})
+            if count := book.deaths.get((key, destination), 0) + died:
+                entries.append({"t": "deaths", "s": key, "d": destination, "n": count})
         self.ledger.append(*entries)
         self.rescan()
 
@@ -142,7 +141,7 @@ class Shelf:
         return {place: _standing(book, place, self._totals[place], owed[place]) for place in places}
 
     def deaths(self, segment: Segment, destination: str) -> int:
-        """How often the delivery process died while it was trying this."""
+        """How often in a row the delivery process died while it was trying this."""
         return self.ledger.book.deaths.get((segment.key, destination), 0)
 
     def versions(self) -> dict[str, set[int]]:
@@ -263,7 +262,7 @@ class DiskOutbox:
         await self._log({"t": "held", "why": reason}, segment)
 
     async def rest(self, segment: Segment) -> None:
-        """An attempt ended without an end: a death from now on is not this segment's doing."""
+        """An attempt failed, and the process has survived it: earlier deaths were not this segment's doing."""
         await self._log({"t": "resting"}, segment, sync=False)
 
     def deaths(self, segment: Segment) -> int:

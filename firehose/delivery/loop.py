@@ -113,12 +113,20 @@ class Deliveries:
         options = self._options
         patience = Patience(options.backoff_seconds, options.backoff_limit_seconds)
         try:
+            await self._last_chance(segment)
             while not await self._attempt(segment, patience) and not self._stopping.is_set():
                 pass
         finally:
             self.under_way -= 1
             self._room.release()
             self._changed()
+
+    async def _last_chance(self, segment: Segment) -> None:
+        """One more death sets the segment aside. A process that is killed now and then, or again and again, for reasons
+        of its own must not be taken for its doing: it is tried when this one has lived for a while.
+        """
+        if self._outbox.deaths(segment) == DEATHS - 1:
+            await self._wait(self._options.backoff_limit_seconds)
 
     async def _attempt(self, segment: Segment, patience: Patience) -> bool:
         """Tries once, waiting before and after as need be. True when the segment is off our hands."""

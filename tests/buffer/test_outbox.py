@@ -122,6 +122,8 @@ def test_deaths_count_only_without_leave() -> None:
             assert (buffer.outbox().deaths(segment), buffer.outbox("near").deaths(segment)) == (deaths, 0)
         await died(buffer, leave=False)
         assert buffer.outbox().deaths(segment) == 3
+        await died(buffer, leave=True)
+        assert buffer.outbox().deaths(segment) == 3
         await buffer.outbox().hold(segment, "it kills")
         buffer.shelf.release(segment.key)
         assert buffer.outbox().deaths(segment) == 0

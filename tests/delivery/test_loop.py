@@ -403,6 +403,43 @@ def test_third_death_holds_without_another_try() -> None:
     assert bench.far.attempts == []
 
 
+def test_last_chance_comes_when_the_process_has_lived_for_a_while() -> None:
+    """After two deaths a segment is tried as late as any retry may be, so that a burst of kills does not condemn it;
+    the others go on meanwhile. One death alone makes nobody wait.
+    """
+    bench = Bench(backoff_limit_seconds=60)
+    fill(bench, 4)
+    twice, once, *innocent = [segment.key for segment in bench.outbox._offered]
+    bench.outbox.died = {twice: 2, once: 1}
+    run(bench.work_off())
+    assert {segment.key: at for at, segment in bench.far.attempts} == {twice: 60, once: 0} | dict.fromkeys(innocent, 0)
+
+
+def test_last_chance_comes_at_once_when_somebody_mends() -> None:
+    """A reload, or the end, does not wait for a segment's last chance."""
+    bench = Bench(backoff_limit_seconds=3600)
+    bench.outbox.died[bench.outbox.add(b"a").key] = 2
+
+    async def scene() -> None:
+        async with bench.running():
+            await passed(5)
+            bench.deliveries.resume()
+            await until(lambda: bool(bench.outbox.committed))
+
+    run(scene())
+    assert bench.far.times == [5]
+
+
+def test_a_survived_attempt_clears_of_suspicion() -> None:
+    """Deaths count in a row: who fails without ending the process was not what ended it before."""
+    bench = Bench()
+    segment = bench.outbox.add(b"a")
+    bench.outbox.died[segment.key] = 1
+    bench.far.script = retries(1)
+    run(bench.work_off())
+    assert bench.outbox.deaths(segment) == 0
+
+
 def test_suspects_are_tried_alone() -> None:
     """Nobody is under way beside a segment at which the process died before; the innocent work together."""
     bench = Bench(segments_per_stream=8)

@@ -98,6 +98,7 @@ class MemoryOutbox:
 
     async def rest(self, segment: Segment) -> None:
         self.trying.discard(segment.key)
+        self.died.pop(segment.key, None)
         await self._step("rest")
 
     def deaths(self, segment: Segment) -> int:
