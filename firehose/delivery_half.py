@@ -42,7 +42,7 @@ from firehose.runtime import Runtime
 Message = dict[str, Any]
 LEDGER_THREADS = 4
 LOCK_SECONDS = 0.2  # between looks at a lock that another delivery half holds
-AGAIN_SECONDS = 10.0  # after a message that could not be followed
+AGAIN_SECONDS = 10.0  # after a message that could not be followed, or a file that could not be removed
 
 
 class DeliveryHalf:
@@ -73,6 +73,7 @@ class DeliveryHalf:
         self._running: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
+        self._sweep: asyncio.TimerHandle | None = None
         self._shelf: Shelf | None = None
 
     async def start(self, died: bool) -> None:
@@ -90,6 +91,7 @@ class DeliveryHalf:
             self._catalogue.destinations,
             self._opened,
             lambda key: self._tell({"say": "removed", "segment": key}),
+            self._sweep_later,
         )
         self._shelf.start(died)
         self._tell({"say": "ready"})
@@ -135,6 +137,20 @@ class DeliveryHalf:
             observe.log.exception("delivery.message_failed", message="look again")
             self._look_later()
 
+    def _sweep_later(self) -> None:
+        """A file could not be removed: it counts against its stream's bound, whatever has been delivered."""
+        if self._sweep is None:
+            self._sweep = self._runtime.after(AGAIN_SECONDS, self._swept)
+
+    def _swept(self) -> None:
+        assert self._shelf is not None
+        self._sweep = None
+        try:
+            self._shelf.rescan()
+        except Exception:
+            observe.log.exception("delivery.message_failed", message="sweep")
+            self._sweep_later()
+
     def stats(self) -> Message:
         """Where every stream stands at every destination, and which versions its segments still need."""
         assert self._shelf is not None
@@ -170,8 +186,9 @@ class DeliveryHalf:
 
     async def close(self) -> None:
         """Ends without waiting for what is under way: it stays in the buffer."""
-        if self._again is not None:
-            self._again.cancel()
+        for timer in (self._again, self._sweep):
+            if timer is not None:
+                timer.cancel()
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

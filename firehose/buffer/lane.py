@@ -133,7 +133,10 @@ def seal_file(disk: Disk, folder: str, first: int, end: int, old_head: int | Non
     disk.rename(layout.numbered(folder, first, layout.OPEN), layout.numbered(folder, first, layout.SEALED))
     disk.sync_folder(folder)
     if old_head is not None and old_head != end:
-        disk.remove(layout.numbered(folder, old_head, layout.HEAD))
+        try:
+            disk.remove(layout.numbered(folder, old_head, layout.HEAD))
+        except OSError:
+            pass  # it stays until the lane goes: the largest one counts
 
 
 def segment_of(stream: str, lane: str, trailer: frame.Trailer) -> Segment:

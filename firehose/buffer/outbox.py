@@ -52,9 +52,11 @@ class Shelf:
         destinations: Callable[[str, int], tuple[str, ...]],
         opened: Callable[[str, str, DiskOutbox], None],
         removed: Callable[[SegmentKey], None],
+        stays: Callable[[], None],
     ) -> None:
         """`destinations` names those of a stream's version; `opened` is told of each outbox when it is first needed;
-        `removed` of each file that is gone.
+        `removed` of each file that is gone; `stays` when one that should be gone cannot be removed: `rescan` does so
+        later.
         """
         self.ledger = Ledger(disk, f"{data_dir}/ledger", report, self._gone)
         self._disk = disk
@@ -63,6 +65,7 @@ class Shelf:
         self._destinations = destinations
         self._opened = opened
         self._removed = removed
+        self._stays = stays
         self._shelved: dict[SegmentKey, Shelved] = {}
         self._outboxes: dict[tuple[str, str], DiskOutbox] = {}
         # The book's own totals run ahead of `_shelved`, since threads write it: a record would be counted twice.
@@ -182,7 +185,8 @@ class Shelf:
         except FileNotFoundError:
             pass  # removed before a crash, or by hand
         except OSError:
-            return  # it stays on disk, and the next start removes it: the ledger says that it is delivered
+            self._stays()  # the ledger says that it is delivered: whoever looks at the disk next removes it
+            return
         self._removed(key)
 
     def _gone(self, keys: Iterable[SegmentKey]) -> set[SegmentKey]:

@@ -260,7 +260,9 @@ def test_disk_fails_under_an_append(step: str, code: int, before: int) -> None:
 
 @pytest.mark.parametrize("step", ["write", "sync", "create", "rename", "sync_folder", "remove"])
 def test_seal_fails_after_a_good_append(step: str) -> None:
-    """Where only the seal fails the append is acknowledged, and the segment is mended and offered once."""
+    """Where only the seal fails the append is acknowledged, and the segment is mended and offered once. An old head that
+    cannot be removed behind a good seal fails nothing.
+    """
 
     async def scenario(buffer: DiskBuffer) -> None:
         await many(buffer, b"x" * 1000)
@@ -271,7 +273,7 @@ def test_seal_fails_after_a_good_append(step: str) -> None:
         await many(buffer, b"two")
         buffer.disk.fail_at = {len(buffer.disk.steps) + seal_steps.index(step): errno.EIO}
         await buffer.appender.seal()
-        assert buffer.failures
+        assert bool(buffer.failures) == (step != "remove")
         await passed(2 * module.MEND_SECONDS)
         assert [segment.count for segment in buffer.sealed] == [1, 1, 1]
         assert buffer.appender.accepted == buffer.appender.sealed_records == 3

@@ -65,6 +65,7 @@ class DiskBuffer:
             lambda stream, version: self.destinations,
             lambda stream, destination, outbox: None,
             self._removed,
+            lambda: None,
         )
         self.shelf.start(died)
 

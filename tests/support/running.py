@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,12 +175,14 @@ class Started:
 
 
 @asynccontextmanager
-async def started(root: Path, streams: Block, **service: Any) -> AsyncIterator[Started]:
-    """The service as people run it. A test may kill it; whatever still runs at the end is stopped."""
+async def started(root: Path, streams: Block, *, within: Sequence[str] = (), **service: Any) -> AsyncIterator[Started]:
+    """The service as people run it. A test may kill it; whatever still runs at the end is stopped. `within` is a
+    command that becomes the command that follows it.
+    """
     files = Files(root, {"delivery": "process", "drain_seconds": 20, **service})
     files.write(streams)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", SERVE, str(files.config), stderr=asyncio.subprocess.PIPE, env={**os.environ}
+        *within, sys.executable, "-c", SERVE, str(files.config), stderr=asyncio.subprocess.PIPE, env={**os.environ}
     )
     whole = Started(process, files)
     try:

@@ -1,0 +1,146 @@
+"""The real disk, on which something fails, or takes its time, for as long as a test wants it to.
+
+`FlakyDisk` (sites) fails once and `FaultyDisk` forgets; here a fault lasts, on the paths that it is meant for, and the
+files are real, so that a second service can be started on what there is.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import pyarrow as pa
+
+from firehose.buffer.disk import LocalDisk
+from firehose.contracts import Writer
+
+# What a read-only file system refuses.
+CHANGES = frozenset({"mkdir", "rmdir", "create", "write", "cut", "rename", "remove"})
+PATIENCE_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """These steps fail on paths that match. `sync` and `sync_folder` are steps too; a failing write writes half."""
+
+    steps: frozenset[str]
+    number: int
+    pattern: str = "*"
+
+
+class FailingDisk(LocalDisk):
+    """Shared by all threads of a service."""
+
+    def __init__(self) -> None:
+        self.full = False  # no byte is free
+        self.met = 0  # faults that were run into
+        self.waiting = 0  # syncs that are held up
+        self._faults: tuple[Fault, ...] = ()
+        self._slow = ""
+        self._go_on = threading.Condition()
+
+    @contextmanager
+    def failing(self, *faults: Fault) -> Iterator[None]:
+        self._faults = faults
+        try:
+            yield
+        finally:
+            self._faults = ()
+
+    @contextmanager
+    def holding_up(self, pattern: str) -> Iterator[None]:
+        """No sync of a file that matches ends before this does."""
+        self._slow = pattern
+        try:
+            yield
+        finally:
+            with self._go_on:
+                self._slow = ""
+                self._go_on.notify_all()
+
+    def step(self, name: str, path: str) -> None:
+        for fault in self._faults:
+            if name in fault.steps and fnmatchcase(path, fault.pattern):
+                self.met += 1
+                raise OSError(fault.number, os.strerror(fault.number), path)
+
+    def hold_up(self, path: str) -> None:
+        with self._go_on:
+            self.waiting += 1
+            self._go_on.wait_for(lambda: not (self._slow and fnmatchcase(path, self._slow)), PATIENCE_SECONDS)
+            self.waiting -= 1
+
+    # The door.
+
+    def make_folder(self, path: str) -> None:
+        if not os.path.isdir(path):
+            self.step("mkdir", path)
+        super().make_folder(path)
+
+    def remove_folder(self, path: str) -> None:
+        self.step("rmdir", path)
+        super().remove_folder(path)
+
+    def create(self, path: str) -> Writer:
+        self.step("create", path)
+        return FailingWriter(super().create(path), self, path)
+
+    def reopen(self, path: str, size_bytes: int) -> Writer:
+        self.step("cut", path)
+        return FailingWriter(super().reopen(path, size_bytes), self, path)
+
+    def replace(self, path: str, content: bytes) -> None:
+        beside = f"{path}.new"
+        if self.exists(beside):
+            self.remove(beside)
+        writer = self.create(beside)
+        try:
+            writer.write(content)
+            writer.sync()
+        finally:
+            writer.close()
+        self.rename(beside, path)
+        self.sync_folder(os.path.dirname(os.path.abspath(path)))
+
+    def rename(self, source: str, target: str) -> None:
+        self.step("rename", target)
+        super().rename(source, target)
+
+    def remove(self, path: str) -> None:
+        self.step("remove", path)
+        super().remove(path)
+
+    def sync_folder(self, path: str) -> None:
+        self.step("sync_folder", path)
+        super().sync_folder(path)
+
+    def free_bytes(self, path: str) -> int:
+        return 0 if self.full else super().free_bytes(path)
+
+
+@dataclass(frozen=True, slots=True)
+class FailingWriter:
+    writer: Writer
+    disk: FailingDisk
+    path: str
+
+    def write(self, *chunks: bytes | memoryview | pa.Buffer) -> int:
+        try:
+            self.disk.step("write", self.path)
+        except OSError:
+            data = b"".join(bytes(chunk) for chunk in chunks)
+            self.writer.write(data[: len(data) // 2])
+            raise
+        return self.writer.write(*chunks)
+
+    def sync(self) -> None:
+        self.disk.step("sync", self.path)
+        self.disk.hold_up(self.path)
+        self.writer.sync()
+
+    def close(self) -> None:
+        self.writer.close()
