@@ -1,33 +1,36 @@
-"""Promises 1 and 3 under kill -9: nothing acknowledged is lost, nothing is doubled."""
+"""Promises 1 and 3 under kill -9 and worse: nothing acknowledged is lost, nothing is doubled."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import random
+from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
+import blows
+import kills
 import pytest
 
 KILLS = 50
 SEED = 20
 
 
-def _script() -> ModuleType:
-    path = Path(__file__).with_name("kills.py")
-    spec = importlib.util.spec_from_file_location("kills", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["kills"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.kill
 @pytest.mark.timeout(900)
 def test_fifty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
-    """Fifty kills at random moments, over four services side by side: missing 0, doubled 0, invented 0."""
-    verdict = _script().torment(tmp_path, KILLS, SEED, side_by_side=4)
+    """Fifty kills of all kinds, over four services side by side: missing 0, doubled 0, invented 0."""
+    verdict = kills.torment(tmp_path, KILLS, SEED, side_by_side=4, stop_seconds=2, say=print)
     assert verdict.clean, str(verdict)
-    assert verdict.kills == KILLS
+    assert verdict.kills.total() == KILLS
+    assert set(verdict.kills) == {kind.name for kind in blows.KINDS}
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 17, 50, 2000])
+def test_a_plan_has_room_for_its_kills(count: int) -> None:
+    """A plan counts for exactly as many kills as were asked for and has every kind where there is room. It is the
+    seed's.
+    """
+    plan = blows.plan(count, random.Random(SEED))
+    assert sum(kind.kills for kind in plan) == count
+    if count >= sum(kind.kills for kind in blows.KINDS):
+        assert Counter(kind.name for kind in plan).keys() == {kind.name for kind in blows.KINDS}
+    assert plan == blows.plan(count, random.Random(SEED))

@@ -1,0 +1,62 @@
+"""What a torture run found, added up over its victims."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+SHOWN = 5
+
+
+@dataclass(slots=True)
+class Verdict:
+    """`missing`, `doubled`, `invented` and `trouble` must be empty."""
+
+    kills: Counter[str] = field(default_factory=Counter)  # by kind
+    slowest: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))  # seconds until ready again
+    acknowledged: int = 0
+    delivered: int = 0
+    missing: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    invented: list[str] = field(default_factory=list)
+    trouble: list[str] = field(default_factory=list)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def clean(self) -> bool:
+        return not (self.missing or self.doubled or self.invented or self.trouble)
+
+    def struck(self, kind: str, kills: int, ready_seconds: float) -> None:
+        with self._guard:
+            self.kills[kind] += kills
+            self.slowest[kind] = max(self.slowest[kind], ready_seconds)
+
+    def counted(self, sent: set[str], acknowledged: set[str], found: Counter[str]) -> None:
+        """Adds one victim's records: what was sent and acknowledged, and what lies at the far side."""
+        with self._guard:
+            self.acknowledged += len(acknowledged)
+            self.delivered += found.total()
+            self.missing += sorted(acknowledged - set(found))
+            self.doubled += sorted(one for one, times in found.items() if times > 1)
+            self.invented += sorted(set(found) - sent)
+
+    def complain(self, what: str) -> None:
+        with self._guard:
+            self.trouble.append(what)
+
+    def __str__(self) -> str:
+        kinds = [
+            f"  {kind:<16} {kills:>5} kills, ready again within {self.slowest[kind]:.1f} s"
+            for kind, kills in sorted(self.kills.items())
+        ]
+        samples = [
+            f"  {name}: {', '.join(which[:SHOWN])}"
+            for name, which in (("missing", self.missing), ("doubled", self.doubled), ("invented", self.invented))
+            if which
+        ]
+        sums = (
+            f"{self.kills.total()} kills, {self.acknowledged} records acknowledged, {self.delivered} delivered: "
+            f"missing {len(self.missing)}, doubled {len(self.doubled)}, invented {len(self.invented)}"
+        )
+        return "\n".join([*kinds, sums, *samples, *(f"  {line}" for line in self.trouble)])

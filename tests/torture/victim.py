@@ -1,0 +1,267 @@
+"""One service on one data folder: killed, stopped, fooled and started again, and at the end held to account."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from leftovers import leave
+from posting import Client
+from verdict import Verdict
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+PATIENCE_SECONDS = 90
+POLL_SECONDS = 0.02
+CONFIG = """
+service: {{listen: "127.0.0.1:{port}", data_dir: {folder}/data, reserve_mib: 1, drain_seconds: 60, log_format: json}}
+delivery: {{backoff_seconds: 0.2, backoff_limit_seconds: 8, probe_seconds: 1}}
+delivery_streams:
+  app:
+    buffering: {{size_mib: 0.05, interval_seconds: 0.5}}
+    destination: {{type: folder, path: {folder}/out, compression: gzip}}
+  poison:
+    destination: {{type: moody, path: {folder}/poison}}
+"""
+
+
+class Victim:
+    """`up` before it is struck; `judge` at the end. Every wait is for something to happen, and has an end."""
+
+    def __init__(self, folder: Path, seed: int, stop_seconds: float, verdict: Verdict) -> None:
+        self.folder = folder
+        self.stop_seconds = stop_seconds
+        self.dice = random.Random(seed)
+        self.verdict = verdict
+        self.port = _free_port()
+        self.client = Client(self.port, random.Random(self.dice.random()))
+        self.log = folder / "log"
+        self._left: set[str] = set()  # records beside the client's own, all of them acknowledged
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(CONFIG.format(port=self.port, folder=folder))
+        self.set_clock(0)
+
+    # Its life.
+
+    def start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        paths = (HERE / "shim", HERE.parent / "support", ROOT)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            "TORTURE_CLOCK": str(self.folder / "clock"),
+        }
+        command = [sys.executable, "-m", "firehose.cli", "serve", "-c", str(self.folder / "config.yaml")]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+
+    def up(self) -> float:
+        """Starts it where it is down; returns when it takes records, with the seconds that this took."""
+        began = time.monotonic()
+        self.start()
+        self.wait_for(self._ready, "it to be ready")
+        return time.monotonic() - began
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def delivery_pids(self) -> list[int]:
+        """Of its delivery process; none while there is none."""
+        try:
+            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        except OSError:
+            return []
+
+    def delivery_pid(self) -> int:
+        """Of a delivery process that runs its own program: one stopped before that would keep its parent waiting."""
+        self.wait_for(lambda: any(map(_delivers, self.delivery_pids)), "a delivery process")
+        return self.delivery_pids[0]
+
+    def kill_service(self) -> None:
+        send(self.pid, signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+
+    def kill_delivery(self) -> None:
+        for pid in self.delivery_pids:
+            send(pid, signal.SIGKILL)
+
+    def set_clock(self, ahead_ms: int) -> None:
+        """Moves the wall clock of all its processes."""
+        beside = self.folder / "clock.new"
+        beside.write_text(str(ahead_ms))
+        beside.rename(self.folder / "clock")
+
+    def leave_lanes(self, lanes: int) -> None:
+        """What a crash of a service with many lanes would have left, while this one is down."""
+        self._left.update(leave(self.folder / "data", "app", lanes, self.dice))
+
+    def open_files(self) -> int:
+        """How many open files lie in its buffer: a recovery seals them one by one."""
+        return sum(1 for _ in (self.folder / "data/buffer/app").glob("*/*.open"))
+
+    # What it says.
+
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"waited {PATIENCE_SECONDS} s for {what}: {self.log.read_text()[-4000:]}")
+            pause(POLL_SECONDS)
+
+    def wait_for_acknowledgements(self) -> None:
+        before = len(self.client.acknowledged)
+        self.wait_for(lambda: len(self.client.acknowledged) > before, "records to be taken")
+
+    def wait_for_delivery(self) -> None:
+        """Until as many records are delivered as were taken by now: nothing may be stuck."""
+        goal = int(self.stream("app").get("accepted", 0))
+        self.wait_for(lambda: self.place("app").get("delivered", 0) >= goal, f"{goal} records to be delivered")
+
+    def held(self, stream: str) -> int:
+        return int(self.place(stream).get("held", 0))
+
+    def place(self, stream: str) -> dict[str, Any]:
+        """The stream at its only destination; nothing while the delivery half does not answer."""
+        places: list[dict[str, Any]] = self.stream(stream).get("destinations", [])
+        return places[0] if places else {}
+
+    def stream(self, name: str) -> dict[str, Any]:
+        try:
+            status, said = self.ask("GET", "/v1/streams")
+        except (OSError, http.client.HTTPException):
+            return {}
+        return next((one for one in said if one["name"] == name), {}) if status == 200 else {}
+
+    def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        try:
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def post_deadly(self) -> None:
+        """One record that ends the delivery process, sealed as a segment of its own."""
+        one = f"deadly-{len(self._left)}"
+        status, said = self.ask("POST", "/ingest/poison", json.dumps({"id": one}).encode())
+        assert status == 200, said
+        self._left.add(one)
+        self.ask("POST", "/v1/streams/poison/flush")
+
+    def _ready(self) -> bool:
+        try:
+            return self.ask("GET", "/readyz")[0] == 200
+        except (OSError, http.client.HTTPException):
+            assert self._process is not None
+            assert self._process.poll() is None, f"it ended by itself: {self.log.read_text()[-4000:]}"
+            return False
+
+    # Its end.
+
+    def close(self) -> None:
+        """Nothing of it runs on, whatever has happened."""
+        if self.client.is_alive():
+            self.client.stop()
+        if self._process is not None and self._process.poll() is None:
+            for pid in [*self.delivery_pids, self.pid]:
+                send(pid, signal.SIGCONT)
+                send(pid, signal.SIGKILL)
+            self._process.wait()
+
+    def judge(self) -> None:
+        """Lets it deliver all that it has, and counts."""
+        self.client.stop()
+        self.up()
+        self.wait_for_delivery()
+        if self.held("app"):
+            self.verdict.complain(f"{self.folder}: innocent records are held: {self.place('app')}")
+        self._release()
+        for stream in ("app", "poison"):
+            self._drain(stream)
+        send(self.pid, signal.SIGTERM)
+        assert self._process is not None
+        if self._process.wait(timeout=PATIENCE_SECONDS):
+            self.verdict.complain(f"{self.folder}: SIGTERM ended it with {self._process.returncode}")
+        if set(self.client.answers) - {200, 503} or not self.client.acknowledged:
+            self.verdict.complain(f"{self.folder}: answers by status: {dict(self.client.answers)}")
+        self.verdict.counted(self.client.sent | self._left, self.client.acknowledged | self._left, self._found())
+
+    def _release(self) -> None:
+        """What killed is made harmless, and every held segment tried again."""
+        (self.folder / "poison.mood").write_text("tame")
+        for path in sorted((self.folder / "data/buffer").glob("*/*/*.sealed")):
+            stream, lane, first = path.parts[-3], path.parts[-2], path.stem
+            if self.held(stream):
+                self.ask("POST", f"/v1/segments/release?segment={stream}/{lane}/{first}")
+
+    def _drain(self, stream: str) -> None:
+        _, said = self.ask("POST", f"/v1/streams/{stream}/flush?wait_seconds=60")
+        if said.get("delivered") is not True:
+            self.verdict.complain(f"{self.folder}: not all of {stream} was delivered: {self.stream(stream)}")
+        place = self.place(stream)
+        if not place or place["imbalance"] or place["held"] or place["dead"]:
+            self.verdict.complain(f"{self.folder}: the sum of {stream} is wrong: {place}")
+
+    def _found(self) -> Counter[str]:
+        found = Counter[str]()
+        for path in sorted([*(self.folder / "out").rglob("*"), *(self.folder / "poison").rglob("*")]):
+            if path.is_file() and ".partial" not in path.parts:
+                content = path.read_bytes()
+                text = gzip.decompress(content) if path.suffix == ".gz" else content
+                found.update(re.findall(r'"id": ?"([^"]+)"', text.decode()))
+        return found
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def ended(pid: int) -> bool:
+    """Whether the process is gone, though perhaps nobody has asked for its exit code yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def _delivers(pid: int) -> bool:
+    try:
+        return b"firehose.delivery_half" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def pause(seconds: float) -> None:
+    """The moment of the next blow is part of the experiment, not a wait for a result."""
+    threading.Event().wait(seconds)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
