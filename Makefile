@@ -5,6 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 CONFIG ?= config/firehose.yaml
 KILLS ?= 1000
+MEGABYTES ?= 100
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,7 +49,8 @@ format: $(TESTS)  ## mend what can be mended of style and format
 bench: $(TESTS)  ## CPU and throughput, each run checked record by record (ARGS=--help for more)
 	@$(BIN)/python tests/bench/bench.py $(ARGS)
 
-torture: $(TESTS)  ## kill -9 under load, every acknowledged record accounted for (KILLS=1000)
+torture: $(TESTS)  ## kill -9 and worse under load, every acknowledged record accounted for (KILLS=1000 MEGABYTES=100)
+	@$(BIN)/python tests/torture/plug.py --megabytes $(MEGABYTES)
 	@$(BIN)/python tests/torture/kills.py --kills $(KILLS) $(ARGS)
 
 clean:  ## remove what these commands have installed

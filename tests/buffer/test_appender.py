@@ -260,8 +260,8 @@ def test_disk_fails_under_an_append(step: str, code: int, before: int) -> None:
 
 @pytest.mark.parametrize("step", ["write", "sync", "create", "rename", "sync_folder", "remove"])
 def test_seal_fails_after_a_good_append(step: str) -> None:
-    """Where only the seal fails the append is acknowledged, and the segment is mended and offered once. An old head that
-    cannot be removed behind a good seal fails nothing.
+    """Where only the seal fails the append is acknowledged, and the segment is mended and offered once. An old head
+    that cannot be removed behind a good seal fails nothing.
     """
 
     async def scenario(buffer: DiskBuffer) -> None:

@@ -61,9 +61,12 @@ def recovery(victim: Victim) -> None:
     victim.leave_lanes(LANES)
     for _ in range(RECOVERIES):
         victim.start()
-        goal = victim.dice.randint(0, victim.open_files())
-        victim.wait_for(lambda goal=goal: victim.open_files() <= goal, "the recovery to come that far")  # type: ignore[misc]
+        _recovered_to(victim, victim.dice.randint(0, victim.open_files()))
         victim.kill_service()
+
+
+def _recovered_to(victim: Victim, left: int) -> None:
+    victim.wait_for(lambda: victim.open_files() <= left, "the recovery to come that far")
 
 
 def pause_service(victim: Victim) -> None:

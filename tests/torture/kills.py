@@ -31,9 +31,8 @@ def torment(
     folder: Path, kills: int, seed: int, side_by_side: int, stop_seconds: float, say: Callable[[str], None]
 ) -> Verdict:
     """Deals the blows out to several victims; the sum of what was found."""
-    verdict = Verdict()
-    blows = plan(kills, random.Random(seed))
-    victims = [Victim(folder / f"victim-{i}", seed * 1000 + i, stop_seconds, verdict) for i in range(side_by_side)]
+    verdict, blows = Verdict(), plan(kills, random.Random(seed))
+    victims = [Victim(folder / f"victim-{i}", seed * 1000 + i, verdict, stop_seconds) for i in range(side_by_side)]
     threads = [
         threading.Thread(target=_tormented, args=(victim, blows[i::side_by_side]), daemon=True)
         for i, victim in enumerate(victims)

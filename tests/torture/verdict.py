@@ -47,8 +47,8 @@ class Verdict:
 
     def __str__(self) -> str:
         kinds = [
-            f"  {kind:<16} {kills:>5} kills, ready again within {self.slowest[kind]:.1f} s"
-            for kind, kills in sorted(self.kills.items())
+            f"  {kind:<16} {kills:>5} kills" + (f", ready again within {slowest:.1f} s" if slowest > 0 else "")
+            for kind, kills, slowest in ((kind, self.kills[kind], self.slowest[kind]) for kind in sorted(self.kills))
         ]
         samples = [
             f"  {name}: {', '.join(which[:SHOWN])}"

@@ -32,7 +32,7 @@ service: {{listen: "127.0.0.1:{port}", data_dir: {folder}/data, reserve_mib: 1, 
 delivery: {{backoff_seconds: 0.2, backoff_limit_seconds: 8, probe_seconds: 1}}
 delivery_streams:
   app:
-    buffering: {{size_mib: 0.05, interval_seconds: 0.5}}
+    buffering: {{size_mib: {size_mib}, interval_seconds: 0.5}}
     destination: {{type: folder, path: {folder}/out, compression: gzip}}
   poison:
     destination: {{type: moody, path: {folder}/poison}}
@@ -42,7 +42,9 @@ delivery_streams:
 class Victim:
     """`up` before it is struck; `judge` at the end. Every wait is for something to happen, and has an end."""
 
-    def __init__(self, folder: Path, seed: int, stop_seconds: float, verdict: Verdict) -> None:
+    def __init__(
+        self, folder: Path, seed: int, verdict: Verdict, stop_seconds: float = 1.0, size_mib: float = 0.05
+    ) -> None:
         self.folder = folder
         self.stop_seconds = stop_seconds
         self.dice = random.Random(seed)
@@ -53,7 +55,7 @@ class Victim:
         self._left: set[str] = set()  # records beside the client's own, all of them acknowledged
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True)
-        (folder / "config.yaml").write_text(CONFIG.format(port=self.port, folder=folder))
+        (folder / "config.yaml").write_text(CONFIG.format(port=self.port, folder=folder, size_mib=size_mib))
         self.set_clock(0)
 
     # Its life.
@@ -191,21 +193,26 @@ class Victim:
 
     def judge(self) -> None:
         """Lets it deliver all that it has, and counts."""
-        self.client.stop()
         self.up()
+        self.wait_for_acknowledgements()
+        self.client.stop()
         self.wait_for_delivery()
         if self.held("app"):
             self.verdict.complain(f"{self.folder}: innocent records are held: {self.place('app')}")
         self._release()
+        self.end()
+        if set(self.client.answers) - {200, 503}:
+            self.verdict.complain(f"{self.folder}: answers by status: {dict(self.client.answers)}")
+        self.verdict.counted(self.client.sent | self._left, self.client.acknowledged | self._left, self._found())
+
+    def end(self) -> None:
+        """Everything is delivered, the books balance, and SIGTERM ends it in peace."""
         for stream in ("app", "poison"):
             self._drain(stream)
         send(self.pid, signal.SIGTERM)
         assert self._process is not None
         if self._process.wait(timeout=PATIENCE_SECONDS):
             self.verdict.complain(f"{self.folder}: SIGTERM ended it with {self._process.returncode}")
-        if set(self.client.answers) - {200, 503} or not self.client.acknowledged:
-            self.verdict.complain(f"{self.folder}: answers by status: {dict(self.client.answers)}")
-        self.verdict.counted(self.client.sent | self._left, self.client.acknowledged | self._left, self._found())
 
     def _release(self) -> None:
         """What killed is made harmless, and every held segment tried again."""

@@ -1,0 +1,152 @@
+"""Pulls the plug in the middle of `firehose put` of a large file, again and again, and goes on as the tool says.
+
+SIGKILL of the service and its delivery process, and every other time of the client as well. The service is started
+again, and the file posted from where its records end: the client says which two places these can be, the service how
+many records it has. At the end every line of the file lies at the destination, once.
+
+    python tests/torture/plug.py --megabytes 1000 --pulls 6 --seed 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from verdict import Verdict
+from victim import ROOT, Victim
+
+LINE_BYTES = 512  # each, so that a count of records is a place in the file
+BODY_KIB = 64
+SIZE_MIB = 1.0
+
+
+@dataclass(slots=True)
+class Put:
+    """`firehose put` of one file into one service."""
+
+    victim: Victim
+    file: Path
+    said: str = ""
+    _process: subprocess.Popen[str] | None = field(default=None, repr=False)
+
+    def start(self, offset: int) -> None:
+        command = [sys.executable, "-m", "firehose.cli", "put", "app", str(self.file), "--from", str(offset)]
+        command += ["--url", f"http://127.0.0.1:{self.victim.port}", "--body-kib", str(BODY_KIB)]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+
+    def ended(self) -> int:
+        assert self._process is not None
+        self.said = self._process.communicate(timeout=600)[0]
+        return self._process.returncode
+
+    def places(self) -> set[int]:
+        """Where to go on, by what it said; empty where it could say nothing."""
+        return {int(place) for place in re.findall(r"--from (\d+)", self.said)}
+
+
+def pull(folder: Path, megabytes: int, pulls: int, seed: int, say: Callable[[str], None]) -> Verdict:
+    """Posts a file of that size over that many ends of the world; what the count found."""
+    dice, verdict = random.Random(seed), Verdict()
+    victim = Victim(folder / "victim", seed, verdict, size_mib=SIZE_MIB)
+    put = Put(victim, folder / "lines")
+    lines = _write(put.file, megabytes * 1_000_000 // LINE_BYTES)
+    try:
+        victim.up()
+        for number in range(1, pulls + 1):
+            _interrupted(put, lines * number // (pulls + 1), also_the_client=number % 2 == 0, dice=dice)
+            verdict.struck("client too" if number % 2 == 0 else "service", 1, victim.up())
+            say(f"pull {number}: {victim.stream('app')['accepted']} of {lines} lines stored")
+        put.start(_place(put))
+        if put.ended():
+            verdict.complain(f"put failed: {put.said}")
+        victim.end()
+    finally:
+        victim.close()
+    _count(folder, lines, verdict)
+    return verdict
+
+
+def _write(file: Path, lines: int) -> int:
+    """A file of that many lines, each with its number."""
+    with file.open("w") as out:
+        for number in range(lines):
+            told = f'{{"n":"{number:012d}","pad":"'
+            out.write(f'{told:.<{LINE_BYTES - 3}}"}}\n')
+    return lines
+
+
+def _interrupted(put: Put, goal: int, also_the_client: bool, dice: random.Random) -> None:
+    """Posts from where the records end until there are about so many, then ends everything at once."""
+    victim = put.victim
+    put.start(_place(put))
+    goal += dice.randrange(1000)
+    victim.wait_for(lambda: not put.running or victim.stream("app").get("accepted", 0) >= goal, "that much to be put")
+    assert put.running, f"put ended too early: {put.ended()}, {put.said}"
+    if also_the_client:
+        put.kill()
+    victim.kill_delivery()
+    victim.kill_service()
+    assert put.ended() != 0, f"it was acknowledged by nobody: {put.said}"
+
+
+def _place(put: Put) -> int:
+    """Where the records that the service has end in the file: one of the places that the client has named."""
+    place = int(put.victim.stream("app")["accepted"]) * LINE_BYTES
+    if put.places() and place not in put.places():
+        put.victim.verdict.complain(f"{place // LINE_BYTES} lines are stored, and the client said: {put.said}")
+    return place
+
+
+def _count(folder: Path, lines: int, verdict: Verdict) -> None:
+    times = bytearray(lines)
+    for path in sorted((folder / "victim/out").rglob("*.gz")):
+        if ".partial" not in path.parts:
+            for number in re.findall(rb'"n":"(\d+)"', gzip.decompress(path.read_bytes())):
+                times[int(number)] = min(255, times[int(number)] + 1)
+    found = Counter({str(number): count for number, count in enumerate(times) if count != 1})
+    verdict.acknowledged += lines
+    verdict.delivered += sum(times)
+    verdict.missing += [number for number, count in found.items() if not count]
+    verdict.doubled += [number for number, count in found.items() if count]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=100)
+    parser.add_argument("--pulls", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="plug-"))
+    began = time.monotonic()
+    verdict = pull(folder, options.megabytes, options.pulls, options.seed, lambda said: print(said, flush=True))
+    print(f"{options.megabytes} MB, seed {options.seed}, {time.monotonic() - began:.0f} s:\n{verdict}")
+    if verdict.clean:
+        shutil.rmtree(folder)
+        return 0
+    print(f"what is left of it lies in {folder}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
