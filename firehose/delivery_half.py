@@ -23,7 +23,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from firehose import config, observe
@@ -259,7 +259,10 @@ async def _serve(protocol_out: int) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=1 << 20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    hello = json.loads(await reader.readline())
+    messages = _messages(reader)
+    hello = await anext(messages, None)
+    if hello is None:
+        os._exit(0)
     observe.configure(hello["log_format"], hello["log_level"])
     try:
         half = DeliveryHalf(
@@ -275,9 +278,15 @@ async def _serve(protocol_out: int) -> None:
         observe.log.exception("delivery.start_failed")
         _write_line(protocol_out, {"say": "failed", "why": f"{type(error).__name__}: {error}"})
         os._exit(1)
-    while line := await reader.readline():
-        await half.handle(json.loads(line))
+    async for message in messages:
+        await half.handle(message)
     os._exit(0)  # the parent is gone: whatever is under way will be repeated by the next delivery half
+
+
+async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[Message]:
+    """Ends with the parent, which may be killed in the middle of a line."""
+    while (line := await reader.readline()).endswith(b"\n"):
+        yield json.loads(line)
 
 
 def _write_line(descriptor: int, message: Message) -> None:

@@ -385,6 +385,16 @@ async def test_orphan_ends_by_itself(site: Site) -> None:
     await until(lambda: gone(orphan) and lock_is_free(site.root / "data"))
 
 
+@pytest.mark.parametrize("said", [b"", b'{"do": "hello", "data_'], ids=["nothing", "half a message"])
+async def test_parent_that_dies_early(said: bytes) -> None:
+    """A service that is killed while it starts leaves a delivery process that ends in peace."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "firehose.delivery_half", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    _, complaint = await process.communicate(said)
+    assert (process.returncode, complaint) == (0, b"")
+
+
 async def test_terminal_signals_do_not_reach_the_process(site: Site) -> None:
     """Signals that a terminal or a supervisor sends to the whole group are the service's to handle."""
     async with working(site) as process:

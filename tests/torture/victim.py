@@ -201,6 +201,8 @@ class Victim:
             self.verdict.complain(f"{self.folder}: innocent records are held: {self.place('app')}")
         self._release()
         self.end()
+        if "Traceback" in self.log.read_text():
+            self.verdict.complain(f"{self.folder}: something went wrong unforeseen: see its log")
         if set(self.client.answers) - {200, 503}:
             self.verdict.complain(f"{self.folder}: answers by status: {dict(self.client.answers)}")
         self.verdict.counted(self.client.sent | self._left, self.client.acknowledged | self._left, self._found())
