@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -273,7 +274,7 @@ async def _serve(protocol_out: int) -> None:
             Runtime(),
             lambda message: _write_line(protocol_out, message),
         )
-        await half.start(hello["died"])
+        await _started(half, hello["died"])
     except Exception as error:
         observe.log.exception("delivery.start_failed")
         _write_line(protocol_out, {"say": "failed", "why": f"{type(error).__name__}: {error}"})
@@ -281,6 +282,25 @@ async def _serve(protocol_out: int) -> None:
     async for message in messages:
         await half.handle(message)
     os._exit(0)  # the parent is gone: whatever is under way will be repeated by the next delivery half
+
+
+async def _started(half: DeliveryHalf, died: bool) -> None:
+    """Starts it, but stands in line for the lock no longer than the parent lives: nobody would tell this one to end."""
+    starting = asyncio.get_running_loop().create_task(half.start(died))
+    while not starting.done():
+        await asyncio.wait((starting,), timeout=LOCK_SECONDS)
+        if _parent_is_gone():
+            os._exit(0)
+    await starting
+
+
+def _parent_is_gone() -> bool:
+    """Whether nobody holds the other end of the pipe, though what was written before may not have been read yet."""
+    if sys.stdin.closed:  # by the loop, which has read to the end
+        return True
+    pipe = select.poll()
+    pipe.register(sys.stdin, select.POLLHUP)
+    return bool(pipe.poll(0))
 
 
 async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[Message]:

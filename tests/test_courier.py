@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -393,6 +394,29 @@ async def test_parent_that_dies_early(said: bytes) -> None:
     )
     _, complaint = await process.communicate(said)
     assert (process.returncode, complaint) == (0, b"")
+
+
+async def test_orphan_in_line_for_the_lock_ends_by_itself(site: Site) -> None:
+    """A delivery process whose service is killed while another one is at work does not wait for its turn."""
+    lock = LocalDisk().lock(str(site.root / "data/delivery.lock"))
+    assert lock is not None
+    config = site.config()
+    hello = {
+        "do": "hello",
+        "data_dir": config.service.data_dir,
+        "region": "us-east-1",
+        "delivery": config.delivery.model_dump(),
+        "died": False,
+        "log_format": "json",
+        "log_level": "error",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "firehose.delivery_half", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        said, _ = await process.communicate(json.dumps(hello).encode() + b"\n")
+    assert (process.returncode, said) == (0, b"")
+    lock.close()
 
 
 async def test_terminal_signals_do_not_reach_the_process(site: Site) -> None:
