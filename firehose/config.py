@@ -51,6 +51,7 @@ class ServiceOptions(Block):
     in_flight_mib: Annotated[float, Field(gt=0)] = 256
     body_limit_mib: Annotated[float, Field(gt=0, le=1024)] = 64
     decoded_limit_mib: Annotated[float, Field(gt=0, lt=1024)] = 64
+    body_limit_records: Annotated[int, Field(ge=1)] = 1_000_000
     header_limit_kib: Annotated[float, Field(gt=0)] = 64
     header_seconds: Annotated[float, Field(gt=0)] = 10
     body_seconds: Annotated[float, Field(gt=0)] = 60

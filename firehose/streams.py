@@ -205,7 +205,13 @@ class Streams:
 
     def _intake(self, stream: StreamConfig) -> Intake:
         options = stream.options
-        split = SplitOptions(stream.delimiter, options.wrap, options.validate_json, int(options.max_record_kib * 1024))
+        split = SplitOptions(
+            stream.delimiter,
+            options.wrap,
+            options.validate_json,
+            int(options.max_record_kib * 1024),
+            self._service.body_limit_records,
+        )
         return Intake(stream.name, self._appenders[stream.name], split, options.strict, options.source.type)
 
     def _limits(self, stream: StreamConfig) -> Limits:

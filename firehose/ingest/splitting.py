@@ -4,8 +4,9 @@ Source: ingest-clients.md section 3 (what agents send) and 4.1 (sniffing). The f
 the Content-Type: `{` is one object or several in a row, `[` an array whose elements are the records, anything else
 plain lines. A record keeps the sender's own bytes: spelling of numbers, order of keys, duplicate keys; only a value
 that spans lines loses the blanks around its tokens, since a newline ends a record. It must never lose a byte that is
-no blank: what cannot be a record becomes a row with a reason in `refused`. And it must never take longer than in
-proportion to the body, nor fail, whatever the body holds.
+no blank: what cannot be a record becomes a row with a reason in `refused`. It must never take longer than in
+proportion to the body, nor fail, whatever the body holds; a body of more than `max_records` is not taken at all, for
+a value of one byte costs sixty of memory on its way.
 
 NDJSON is not parsed. Where a cheap look shows that each line holds one object, lines are cut and stored as they are,
 even one that is broken inside (`validate` refuses that one). All other bodies are decoded.
@@ -13,11 +14,11 @@ even one that is broken inside (`validate` refuses that one). All other bodies a
 
 from __future__ import annotations
 
-import json
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -25,29 +26,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from firehose.ingest.salvage import (
+    MALFORMED_BODY,
+    MALFORMED_RECORD,
+    Piece,
+    TooMany,
+    salvaged_elements,
+    salvaged_objects,
+)
 from firehose.model import INTAKE_SCHEMA
 
 RECORD_TOO_LARGE = "RecordTooLarge"
-MALFORMED_BODY = "MalformedBody"
-MALFORMED_RECORD = "MalformedRecord"
 
-MAX_BROKEN_VALUES = 10_000  # of one body, each refused by itself
 JOINED_VALUES = 1 << 16  # at once: a join costs more than a hundred bytes for each value meanwhile
+SHAPE_LEVELS = 16  # of nesting that are folded away before values are counted
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n\0"  # JSON's, and the NUL that ends a GELF message
-_BLANK_TEXT = re.compile(r"[ \t\r\n\0]*")
 _NOT_BLANK = r"[^ \t\r\x00]"
 _SEVERAL_ON_A_LINE = r"\}[ \t\r\x00]*\{"
 _SEVERAL_ON_THE_LINE = re.compile(_SEVERAL_ON_A_LINE.encode())
-_NEXT_OBJECT_LINE = re.compile(r"\n(?=\{)")
 _ARRAY_OF_OBJECTS = re.compile(rb"\[[ \t\r\n]*\{")
 
 _VALUE = msgspec.json.Decoder(msgspec.Raw)
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
-# Tells where a value ends. Numbers stay text, so that no number is too long for it. It takes NaN and lone surrogates,
-# which real senders write and the look at NDJSON lets pass, too.
-_TOLERANT = json.JSONDecoder(parse_int=str, parse_float=str)
+# Of JSON's text all that tells where a value begins or ends, and of that the containers that hold no container.
+_SHAPELESS = r'(?s)"(?:[^"\\]|\\.)*"|[^"{}\[\],]+'
+_INNERMOST = r"\{[v,]*\}|\[[v,]*\]"
 
 _NEWLINE_CODE, _OPENING_CODE, _CLOSING_CODE = b"\n{}"
 _NEWLINE = pa.scalar(b"\n", pa.binary())
@@ -65,6 +70,7 @@ class SplitOptions:
     wrap: Literal["none", "message"] = "none"  # message: a plain line becomes {"message": line}
     validate: bool = False  # refuse what is not JSON through and through
     max_record_bytes: int = 1_024_000  # of the record, before our delimiter
+    max_records: int = 1_000_000  # of one body
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,10 @@ class _Rows:
 
 
 def split(body: bytes, content_type: str, options: SplitOptions) -> Split:
-    """The records of a body whose encodings have been undone. The Content-Type only says what must not be lines."""
+    """The records of a body whose encodings have been undone. The Content-Type only says what must not be lines.
+
+    Raises `TooMany`.
+    """
     assert len(body) < 1 << 30, "offsets have 32 bits, with room for delimiters"
     if not options.validate and options.delimiter == b"\n":
         lines = _object_lines(body, options)
@@ -94,9 +103,9 @@ def split(body: bytes, content_type: str, options: SplitOptions) -> Split:
             return _taken(lines)
     body = body.removeprefix(_BYTE_ORDER_MARK)
     inside = body.strip(_BLANKS)
-    rows = _rows_of_json(inside)
+    rows = _rows_of_json(inside, options.max_records)
     if rows is None and inside and content_type.lower().startswith("application/cloudevents"):
-        rows = _rows_of_pieces([(inside.decode("latin-1"), f"{MALFORMED_BODY}: CloudEvents not in JSON")])
+        rows = _rows_of_pieces([(inside.decode("latin-1"), f"{MALFORMED_BODY}: CloudEvents not in JSON")], 1)
     return _finished(rows or _rows_of_text(body if inside else b"", options), options)
 
 
@@ -107,6 +116,8 @@ def _object_lines(body: bytes, options: SplitOptions) -> pa.BinaryArray | None:
     several objects; where one has, RE2 looks.
     """
     if not body.startswith(b"{") or body.find(b"\n", 0, -1) < 0:
+        return None
+    if len(body) > options.max_records and body.count(b"\n") >= options.max_records:
         return None
     body = body if body.endswith(b"\n") else body + b"\n"
     characters = np.frombuffer(body, np.uint8)
@@ -137,25 +148,25 @@ def one_object(body: bytes, options: SplitOptions) -> bytes | None:
     return inside if inside.endswith(options.delimiter) else inside + options.delimiter
 
 
-def _rows_of_json(body: bytes) -> _Rows | None:
+def _rows_of_json(body: bytes, limit: int) -> _Rows | None:
     """None where the body is plain text. Its ends are no blanks."""
     if body.startswith(b"{"):
-        return _rows_of_lines(body) or _rows_of_values(body)
+        return _rows_of_lines(body, limit) or _rows_of_values(body, limit)
     if body.startswith(b"["):
-        return _rows_of_arrays(body)
+        return _rows_of_arrays(body, limit)
     return None
 
 
 # NDJSON and plain lines: no Python object for a record.
 
 
-def _rows_of_lines(body: bytes) -> _Rows | None:
+def _rows_of_lines(body: bytes, limit: int) -> _Rows | None:
     """None unless each line that is not blank starts with `{`, ends with `}` and holds no `}`, blanks, `{`.
 
     Inside one JSON value no `}` is followed by `{` outside of a string, on one line or across two, so where this holds
-    and the body is JSON, each line is one object.
+    and the body is JSON, each line is one object. More lines than the limit may still be few objects.
     """
-    if _several_on_a_line(body):
+    if body.count(b"\n") >= limit or _several_on_a_line(body):
         return None
     lines = _lines(body)
     if not _each_is_an_object_by_look(lines):
@@ -176,6 +187,8 @@ def _each_is_an_object_by_look(lines: pa.BinaryArray) -> bool:
 
 
 def _rows_of_text(body: bytes, options: SplitOptions) -> _Rows:
+    if body.count(b"\n") > options.max_records:
+        raise TooMany(options.max_records)
     lines = _not_blank(_lines(body))
     return _Rows(lines, _wrap_each(lines) if options.wrap == "message" else lines)
 
@@ -186,7 +199,7 @@ def _lines(body: bytes) -> pa.BinaryArray:
     return pc.split_pattern(_as_array(body), b"\n").values
 
 
-def _as_array(body: bytes) -> pa.BinaryArray:
+def _as_array(body: bytes | memoryview) -> pa.BinaryArray:
     """The body as the only row of an array, not copied."""
     offsets = pa.py_buffer(struct.pack("=ii", 0, len(body)))
     return pa.Array.from_buffers(pa.binary(), 1, [None, offsets, pa.py_buffer(body)])
@@ -213,40 +226,63 @@ def _rows_of_array(records: pa.BinaryArray) -> _Rows:
 # Bodies that are decoded: one object over several lines, objects on one line, arrays.
 
 
-def _rows_of_values(body: bytes) -> _Rows:
+def _rows_of_values(body: bytes, limit: int) -> _Rows:
     """Objects back to back, blanks or nothing between them. Other values would be shreds of text: `17-3` is two."""
     try:
-        records = _without_newlines(_VALUE.decode_lines(body))
+        records = None if _may_hold_more(body, limit) else _without_newlines(_VALUE.decode_lines(body))
     except (msgspec.DecodeError, RecursionError):
         records = None
     if records is None or pc.starts_with(records, b"{").true_count < len(records):
-        return _rows_of_pieces(_salvaged_objects(body.decode("latin-1")))
+        return _rows_of_pieces(salvaged_objects(body.decode("latin-1"), limit), limit)
     return _rows_of_array(records)
 
 
-def _rows_of_arrays(body: bytes) -> _Rows | None:
+def _rows_of_arrays(body: bytes, limit: int) -> _Rows | None:
     """None where the body is plain text that happens to start with `[`, as many logs do.
 
     That is so where it is broken somewhere and no object follows the bracket.
     """
+    may_be_text = not _ARRAY_OF_OBJECTS.match(body)
     try:
-        return _rows_of_array(_without_newlines(_elements_of_each(body)))
+        if not _may_hold_more(body, limit):
+            return _rows_of_array(_without_newlines(_elements_of_each(body, limit)))
     except msgspec.DecodeError:
-        may_be_text = not _ARRAY_OF_OBJECTS.match(body)
+        pass
     except RecursionError:
         may_be_text = False  # no text has brackets that deep
-    pieces = list(_salvaged_elements(body.decode("latin-1")))
+    pieces = _bounded(salvaged_elements(body.decode("latin-1"), limit), limit)
     broken = any(reason for _, reason in pieces)
-    return None if may_be_text and broken else _rows_of_pieces(pieces)
+    return None if may_be_text and broken else _rows_of_pieces(pieces, limit)
 
 
-def _elements_of_each(body: bytes) -> list[msgspec.Raw]:
+def _elements_of_each(body: bytes, limit: int) -> list[msgspec.Raw]:
     """The elements of one array, or of several back to back."""
     try:
         return _ELEMENTS.decode(body)
     except msgspec.DecodeError:
         arrays = _VALUE.decode_lines(body)
-    return [element for array in arrays for element in _ELEMENTS.decode(array)]
+    elements: list[msgspec.Raw] = []
+    for array in arrays:
+        if len(elements) > limit or _may_hold_more(bytes(array), limit):
+            raise TooMany(limit)
+        elements += _ELEMENTS.decode(array)
+    return elements
+
+
+def _may_hold_more(body: bytes, limit: int) -> bool:
+    """Whether decoding the body would make more objects than the limit: false only where it would not.
+
+    Exact where it is JSON and not nested too deeply. Bodies of fewer commas and brackets cost no more than a count of
+    these; of the others strings and scalars are left out, then containers folded from the inside.
+    """
+    if body.count(b",") < limit and body.count(b"{") + body.count(b"[") <= limit:
+        return False
+    is_array = body.startswith(b"[")
+    shape = pc.replace_substring_regex(_as_array(memoryview(body)[is_array:]), _SHAPELESS, "")
+    for _ in range(SHAPE_LEVELS):
+        shape = pc.replace_substring_regex(shape, _INNERMOST, "v")
+    left: bytes = shape[0].as_py()
+    return left.count(b"v") > limit or (is_array and left.count(b",") >= limit)
 
 
 def _without_newlines(values: list[msgspec.Raw]) -> pa.BinaryArray:
@@ -258,9 +294,8 @@ def _without_newlines(values: list[msgspec.Raw]) -> pa.BinaryArray:
 
 def _joined(values: list[msgspec.Raw]) -> pa.BinaryArray:
     joined = b"\n".join(values)
-    lines = pc.split_pattern(_as_array(joined), b"\n").values
-    if len(lines) == len(values):
-        return lines  # no value spans lines: nothing was done for each of them
+    if joined.count(b"\n") < len(values):  # no value spans lines: nothing is done for each of them
+        return pc.split_pattern(_as_array(joined), b"\n").values
     return pa.array([_compact(bytes(value)) for value in values], pa.binary())
 
 
@@ -274,99 +309,15 @@ def _compact(value: bytes) -> bytes:
         return value.translate(None, b"\r\n")
 
 
-# Bodies that are broken somewhere: the good objects are records, the rest is refused. A text has one character for each
-# byte of the body (Latin-1), so positions in it are the body's and its pieces turn into the sender's bytes again.
-
-_Piece = tuple[str, str | None]  # the text of a row, and why it is refused
-
-
-def _salvaged_objects(text: str) -> Iterator[_Piece]:
-    """After an object that is broken, decoding resumes at the next line that starts with `{`.
-
-    From there on each such line starts a block that is decoded by itself, so that the time stays in proportion to the
-    body whatever stands in it; and past `MAX_BROKEN_VALUES` all the rest is one piece.
-    """
-    objects, rest, reason = _scan(text, 0)
-    yield from objects
-    blocks = _NEXT_OBJECT_LINE.split(rest) if rest else []
-    broken = 0
-    for number, block in enumerate(blocks, 1):
-        if broken == MAX_BROKEN_VALUES:
-            yield "\n".join(blocks[number - 1 :]), f"{MALFORMED_BODY}: behind {broken} broken values"
-            return
-        objects, rest, reason = _scan(block, 0)
-        yield from objects
-        if rest:
-            broken += 1
-            yield rest, f"{MALFORMED_BODY if number == len(blocks) else MALFORMED_RECORD}: {reason}"
+def _bounded(pieces: Iterable[Piece], limit: int) -> list[Piece]:
+    kept = list(islice(pieces, limit + 1))
+    if len(kept) > limit:
+        raise TooMany(limit)
+    return kept
 
 
-def _salvaged_elements(text: str) -> Iterator[_Piece]:
-    """Arrays back to back. From the first element that is broken on, or that no comma follows, all is one piece."""
-    position = 0
-    while text.startswith("[", position):
-        elements, position, reason = _scan_array(text, position)
-        yield from elements
-        if reason:
-            # An array that is never closed leaves nothing behind its elements: then a bracket stands for it.
-            yield text[position:] or "[", f"{MALFORMED_BODY}: {reason}"
-            return
-    objects, rest, reason = _scan(text, position)
-    yield from objects
-    if rest:
-        yield rest, f"{MALFORMED_BODY}: {reason}"
-
-
-def _scan(text: str, start: int) -> tuple[list[_Piece], str, str]:
-    """The objects from `start` on, the rest from the first thing on that is none, and why it is none."""
-    objects: list[_Piece] = []
-    position = _behind_blanks(text, start)
-    while position < len(text):
-        end, reason = _end_of_value(text, position) if text[position] == "{" else (position, "no JSON object")
-        if reason:
-            return objects, text[position:].rstrip(_BLANKS.decode()), reason
-        objects.append((text[position:end], None))
-        position = _behind_blanks(text, end)
-    return objects, "", ""
-
-
-def _scan_array(text: str, start: int) -> tuple[list[_Piece], int, str]:
-    """The elements of the array at `start`, the position behind all that is good, what is wrong there if anything."""
-    elements: list[_Piece] = []
-    position = _behind_blanks(text, start + 1)
-    if text.startswith("]", position):
-        return elements, _behind_blanks(text, position + 1), ""
-    while True:
-        end, reason = _end_of_value(text, position)
-        if reason:
-            return elements, position, reason
-        elements.append((text[position:end], None))
-        position = _behind_blanks(text, end)
-        if text.startswith("]", position):
-            return elements, _behind_blanks(text, position + 1), ""
-        if not text.startswith(",", position):
-            return elements, position, "an array neither goes on nor ends"
-        position = _behind_blanks(text, position + 1)
-
-
-def _end_of_value(text: str, start: int) -> tuple[int, str]:
-    """Where the JSON value at `start` ends, or why there is none."""
-    try:
-        return _TOLERANT.raw_decode(text, start)[1], ""
-    except json.JSONDecodeError as problem:
-        return start, f"{problem.msg} at byte {problem.pos - start}"
-    except RecursionError:
-        return start, "nested too deeply"
-
-
-def _behind_blanks(text: str, position: int) -> int:
-    blanks = _BLANK_TEXT.match(text, position)
-    assert blanks is not None, "the pattern matches nothing at all, too"
-    return blanks.end()
-
-
-def _rows_of_pieces(pieces: Iterable[_Piece]) -> _Rows:
-    kept = list(pieces)
+def _rows_of_pieces(pieces: Iterable[Piece], limit: int) -> _Rows:
+    kept = _bounded(pieces, limit)
     raw = [text.encode("latin-1") for text, _ in kept]
     reasons = [reason for _, reason in kept]
     records = [value if reason else _compact(value) for value, reason in zip(raw, reasons, strict=True)]
@@ -378,6 +329,8 @@ def _rows_of_pieces(pieces: Iterable[_Piece]) -> _Rows:
 
 
 def _finished(rows: _Rows, options: SplitOptions) -> Split:
+    if len(rows.sent) > options.max_records:
+        raise TooMany(options.max_records)
     refused = _refused(rows, options)
     records = _delimited(rows.stored, options.delimiter)
     if refused is None or refused.null_count == len(refused):

@@ -77,6 +77,17 @@ async def test_empty_body(generic: Generic, kept: Kept) -> None:
     assert kept.batches == []
 
 
+async def test_too_many_records(generic: Generic, intakes: dict[str, Intake], kept: Kept) -> None:
+    """A body of more records than one may hold is a 413 that names the bound, and nothing of it is stored."""
+    intakes["few"] = Intake("few", kept, SplitOptions(max_records=3))
+    for body in (b"[1,2,3,4]", b"{}{}{}{}", b"a\nb\nc\nd", b"{}\n{}\n{}\n{}"):
+        reply = await ask(generic, head("few"), body)
+        assert (reply.status, kept.batches) == (413, [])
+        assert b"3 records (service.body_limit_records)" in reply.body
+    assert (await ask(generic, head("few"), b"[1,2,3]")).body == b'{"accepted":3,"rejected":0}'
+    assert generic.admission.in_flight_bytes == 0
+
+
 async def test_rejected_are_stored(generic: Generic, kept: Kept) -> None:
     """What is no record is stored with its reason beside the others, for the error output."""
     assert (await ask(generic, head(), b'[{"a":1},{"b":')).body == b'{"accepted":1,"rejected":1}'

@@ -10,15 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firehose.ingest import splitting
-from firehose.ingest.splitting import (
-    MALFORMED_BODY,
-    MALFORMED_RECORD,
-    MAX_BROKEN_VALUES,
-    RECORD_TOO_LARGE,
-    Split,
-    SplitOptions,
-    split,
-)
+from firehose.ingest.salvage import MALFORMED_BODY, MALFORMED_RECORD, MAX_BROKEN_VALUES
+from firehose.ingest.splitting import RECORD_TOO_LARGE, Split, SplitOptions, split
 from firehose.model import INTAKE_SCHEMA
 
 PLAIN = SplitOptions()

@@ -17,6 +17,7 @@ from firehose.http.admission import OVERLOAD_SECONDS, Admission
 from firehose.http.wire import JSON, Head, Reply, Route
 from firehose.ingest.decoding import TooLarge, Undecodable, decode
 from firehose.ingest.intake import Intakes
+from firehose.ingest.salvage import TooMany
 from firehose.ingest.splitting import Split, one_object, split
 from firehose.model import Position
 from firehose.runtime import Threads
@@ -90,6 +91,8 @@ class Generic:
             if not found.records.num_rows:
                 return stored
             return await _answered(intake.appender.append(found.records), stored)
+        except TooMany as error:
+            return refuse(413, f"a body may hold {error.limit} records (service.body_limit_records); send it in parts")
         finally:
             self.admission.release(grown)
 
