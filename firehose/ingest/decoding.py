@@ -68,7 +68,7 @@ def _undo(name: str, body: bytes, limit_bytes: int) -> bytes:
         raise Undecodable(f"unknown encoding {name[:40]!r}")
     try:
         return inflate(body, limit_bytes)
-    except (OSError, EOFError, _ISAL_ERROR, cramjam.DecompressionError) as problem:
+    except (OSError, EOFError, OverflowError, _ISAL_ERROR, cramjam.DecompressionError) as problem:
         raise Undecodable(f"{name}: {problem}") from problem
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import random
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -230,3 +231,59 @@ def test_a_stream_of_tiny_snappy_chunks_is_bounded() -> None:
     """Endless empty chunks are given up after a fixed number of them."""
     with pytest.raises(Undecodable, match="chunks"):
         decode(snappy_framed(b"x") + b"\xfe\0\0\0" * 70_000, "snappy", LIMIT)
+
+
+@pytest.mark.parametrize("flag", [0x02, 0x04, 0x08, 0x10], ids=["checksum", "extra", "name", "comment"])
+@pytest.mark.parametrize("header", ["gzip", ""])
+def test_a_gzip_header_without_end(flag: int, header: str) -> None:
+    """A header that goes on for a megabyte is damage like any other; without a word of gzip it is no header at all."""
+    body = b"\x1f\x8b\x08" + bytes([flag]) + bytes(5) + b"\3" + b"\xff" * (1 << 20)
+    if not header:
+        assert decode(body, header, len(body)) is body
+        return
+    with pytest.raises(Undecodable, match=r"^gzip: "):
+        decode(body, header, len(body))
+
+
+STARTS = {
+    "gzip": [b"\x1f\x8b\x08" + bytes([flags]) for flags in (0, 2, 4, 8, 16, 31, 255)],
+    "deflate": [b"\x78\x9c", b"\x78\xbb", b"\x78\x01", b"\x4b"],
+    "zstd": [b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18", b"\x28\xb5\x2f\xfd\x20"],
+    "snappy": [b"\xff\x06\x00\x00sNaPpY", b"\xff\x06\x00\x00sNaPpY\x00", b"\x0a"],
+}
+
+
+@pytest.mark.parametrize("name", ["", *STARTS])
+@given(data=st.data())
+def test_any_bytes_are_decoded_or_refused(name: str, data: st.DataObject) -> None:
+    """Whatever a body is, it is decoded, undecodable or too large, and never more than the limit."""
+    start = data.draw(st.sampled_from([b"", *STARTS.get(name, STARTS["gzip"])]))
+    body = start + data.draw(st.binary(max_size=60)) + bytes(data.draw(st.sampled_from([0, 0, 7, 70_000])))
+    with contextlib.suppress(Undecodable, TooLarge):
+        assert len(decode(body, name, 1000)) <= 1000
+
+
+MANY = {
+    "gzip members": ("gzip", gzip.compress(b"x")),
+    "empty gzip members": ("gzip", gzip.compress(b"")),
+    "zstd frames": ("zstd", zstandard.compress(b"")),
+    "skippable zstd frames": ("zstd", b"\x50\x2a\x4d\x18\0\0\0\0"),
+    "deflate blocks": ("deflate", b"\0\0\0\xff\xff"),
+    "snappy chunks": ("snappy", b"\xfe\0\0\0"),
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_time_is_in_proportion(kind: str) -> None:
+    """A body of four times as many tiny members takes about four times as long, not sixteen."""
+    name, member = MANY[kind]
+    start = {"deflate": b"\x78\x01", "snappy": snappy_framed(b"")}.get(name, b"")
+
+    def seconds(size_bytes: int) -> float:
+        body = start + member * (size_bytes // len(member))
+        before = time.process_time()
+        with contextlib.suppress(Undecodable):
+            decode(body, name, size_bytes)
+        return time.process_time() - before
+
+    assert min(seconds(1 << 20) for _ in range(2)) < 10 * seconds(1 << 18) + 0.05
