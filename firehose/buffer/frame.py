@@ -37,6 +37,7 @@ lanes are found in any, but of two origins of a source partition the one with th
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,8 +49,8 @@ from isal.isal_zlib import crc32
 from firehose.model import INTAKE_SCHEMA, NewerFormat
 
 FORMAT = 1
-WINDOW = 1 << 20  # bytes looked through at once for the next frame
 FRAME_MAGIC = b"FHFRAME\n"
+MAGIC_AHEAD = re.compile(FRAME_MAGIC)  # searches a view without a copy, which bytes.find cannot
 TRAILER_MAGIC = b"FHSEAL.\n"
 Origins = dict[str, tuple[int, str]]  # turn and cursor, by source partition
 FRAME = struct.Struct("<8sHHIQqIIQII")
@@ -230,18 +231,8 @@ def scan(buffer: pa.Buffer, crc_seed: int, first: int) -> Iterator[Frame | Gap]:
 def _next_frame(buffer: pa.Buffer, offset: int, end: int, crc_seed: int) -> int:
     """Offset of the first valid frame at or behind `offset`; `end` where there is none."""
     data = memoryview(buffer)
-    while (offset := _find(data, FRAME_MAGIC, offset, end)) >= 0:
-        if read_frame(buffer, offset, crc_seed) is not None:
-            return offset
-        offset += 1
+    while found := MAGIC_AHEAD.search(data, offset, end):
+        if read_frame(buffer, found.start(), crc_seed) is not None:
+            return found.start()
+        offset = found.start() + 1
     return end
-
-
-def _find(data: memoryview, magic: bytes, offset: int, end: int) -> int:
-    """Like bytes.find over a view, a window at a time, so that nothing large is copied."""
-    while offset < end:
-        found = bytes(data[offset : min(offset + WINDOW + len(magic) - 1, end)]).find(magic)
-        if found >= 0:
-            return offset + found
-        offset += WINDOW
-    return -1

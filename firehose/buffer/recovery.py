@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
 import pyarrow as pa
 
 from firehose.buffer import frame, layout
@@ -258,8 +259,9 @@ def _read_folded(disk: Disk, data_dir: str, stream: str, found: Recovered) -> _F
         said = json.loads(content)
         if said["format"] > FORMAT:
             raise NewerFormat(path, said["format"], FORMAT)
-        return _Folded(said["records"], frame.newest(said["origins"]), frozenset(said["folded"]))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        origins = msgspec.convert(said["origins"], frame.Origins)
+        return _Folded(msgspec.convert(said["records"], int), origins, msgspec.convert(said["folded"], frozenset[str]))
+    except (ValueError, TypeError, KeyError, RecursionError):
         disk.rename(path, f"{path}.damaged")
         disk.sync_folder(layout.stream_folder(data_dir, stream))
         found.damage.append(Damage(path, 0, len(content), 0))

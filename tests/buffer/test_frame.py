@@ -148,15 +148,6 @@ def test_another_lane_is_not_believed() -> None:
     assert frame.read_trailer(data, LANE) is None
 
 
-def test_magic_across_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next frame is found wherever the window that looks for it ends."""
-    data = encoded(batch(b"x"))
-    for window in range(1, 40):
-        monkeypatch.setattr(frame, "WINDOW", window)
-        for junk in range(1, 40):
-            assert found(b"F" * junk + data) == [[b"x"]]
-
-
 def test_trailer_round_trip() -> None:
     """A trailer says of its segment what was written."""
     trailer = Trailer(7, 2**40, 3, 2**35, 2**41, 56)
