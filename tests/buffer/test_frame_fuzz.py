@@ -41,13 +41,14 @@ class Written:
 
 @st.composite
 def written(draw: st.DrawFn) -> Written:
-    data, first, held = b"", 0, dict[int, list[bytes]]()
+    data, first = b"", 0
+    held: dict[int, list[bytes]] = {}
     for records in draw(st.lists(RECORDS.filter(len), max_size=4)):
         origins = {"p": (first, "c")} if draw(st.booleans()) else {}
         data += encoded(records, first, origins=origins)
         held[first] = records
         first += len(records)
-    if held and draw(st.booleans()):
+    if draw(st.booleans()) and held:
         data += frame.encode_trailer(Trailer(1, 0, first, 9, 5), SEED)
     return Written(data, held)
 

@@ -51,16 +51,19 @@ def found(result: Split) -> list[tuple[bytes, bool]]:
     return listed
 
 
-@given(bodies())
-@example(b'{"a":1}\r\r\n{"b":2}')
-@example(b'["a"] {"b":NaN}')
-def test_a_second_opinion(body: bytes) -> None:
-    """Whatever the body, its rows are those that a slow parser of another make finds, taken and refused alike."""
-    rows = found(split(body, "", BARE))
-    assert [(squeezed(row), no) for row, no in rows] == [(squeezed(row), no) for row, no in slow_splitting.rows(body)]
+@given(bodies(), st.sampled_from([b"", b"\n"]))
+@example(b'{"a":1}\r\r\n{"b":2}', b"")
+@example(b'["a"] {"b":NaN}', b"")
+def test_a_second_opinion(body: bytes, delimiter: bytes) -> None:
+    """Whatever the body, its rows are those that a slow parser of another make finds, taken and refused alike, and
+    what is taken has the delimiter at its end.
+    """
+    rows = found(split(body, "", SplitOptions(delimiter=delimiter)))
+    assert all(no or row.endswith(delimiter) for row, no in rows)
+    bare = [(row if no else row.removesuffix(delimiter), no) for row, no in rows]
+    assert [(squeezed(row), no) for row, no in bare] == [(squeezed(row), no) for row, no in slow_splitting.rows(body)]
     if body.strip(slow_splitting.BLANKS)[:1] in (b"{", b"["):
-        taken = [row for row, no in rows if not no]
-        assert not any(b"\n" in row for row in taken)
+        assert not any(b"\n" in row for row, no in bare if not no)
 
 
 @given(bodies(), st.integers(1, 6))
