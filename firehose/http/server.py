@@ -18,6 +18,7 @@ from firehose.http.front import Front
 from firehose.http.hot import HeadReader, HotProtocol
 
 TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+NO_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 HEAD_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -35,6 +36,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._options = options
         self._in_head = self._in_message = False
+        self._given_up = False  # nothing more is read
         self._head_bytes = 0  # of the fields that are whole
         self._head_read_bytes = 0  # read since the head began, without a piece that it shares with the one before
         self._piece_bytes = 0  # of the piece that is read now, while no request has had a part of it
@@ -52,6 +54,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._given_up:
+            return
         self._head_read_bytes += len(data) if self._in_head else 0
         self._piece_bytes = 0 if self._in_message else len(data)
         super().data_received(data)
@@ -85,11 +89,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What the parser gave up. A connection that was answered already is closed and gets no second answer."""
-        if self._head_bytes > self._limit_bytes:
-            self._refuse(HEAD_TOO_LARGE)
-        elif not self.transport.is_closing():
-            super().send_400_response(msg)
-        self._in_head = False
+        self._refuse(HEAD_TOO_LARGE if self._head_bytes > self._limit_bytes else NO_REQUEST)
 
     @property
     def _limit_bytes(self) -> int:
@@ -113,11 +113,22 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _refuse(self, answer: bytes) -> None:
+        """Says so and closes, where this is the request to be answered now, and has no answer yet. Whole requests
+        before it are answered first, the last of them closes, and theirs are the only answers: a client takes the
+        first thing it hears for the answer to its first request.
+        """
+        in_body = self._in_message and not self._in_head
+        self._in_head, self._given_up = False, True
         self._end_timer()
-        self._in_head = False
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        under_way = self.cycle is not None and not self.cycle.response_complete
+        if under_way and (self.pipeline or not in_body):
+            self.cycle.keep_alive = False
+            return
+        if not (under_way and self.cycle.response_started):
             self.transport.write(answer)
-            self.transport.close()
+        self.transport.close()
 
 
 class Server(uvicorn.Server):
