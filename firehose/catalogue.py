@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+import msgspec
+
 from firehose.contracts import Disk
 from firehose.model import NewerFormat
 
@@ -100,8 +102,8 @@ class Catalogue:
             said = json.loads(self._disk.read(self._path))
             if said["format"] > FORMAT:
                 raise NewerFormat(self._path, said["format"], FORMAT)
-            self.entries = {name: _entry(name, values) for name, values in said["streams"].items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            self.entries = _entries(said["streams"])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise Damaged(f"{self._path} cannot be understood: {error!r}") from error
 
     def version(self, stream: str) -> int:
@@ -175,17 +177,12 @@ def _continued(spans: tuple[Span, ...], present: bool, sealed: int) -> tuple[Spa
     return (*spans, Span(sealed)) if present else (*spans[:-1], Span(spans[-1].since, sealed))
 
 
-def _entry(name: str, values: Mapping[str, Any]) -> Entry:
-    return Entry(
-        name,
-        values["origin"],
-        values["state"],
-        values["created_ms"],
-        values["version"],
-        {int(version): definition for version, definition in values["definitions"].items()},
-        values["updated_ms"],
-        {
-            destination: tuple(Span(span["since"], span["until"]) for span in spans)
-            for destination, spans in values["spans"].items()
-        },
-    )
+def _entries(streams: Any) -> dict[str, Entry]:
+    """The entries as they were written. Raises ValueError and its like for anything that was not."""
+    entries = msgspec.convert(streams, dict[str, Entry], str_keys=True)
+    for name, entry in entries.items():
+        if entry.name != name or entry.version not in entry.definitions:
+            raise ValueError(f"the stream '{name}' has another name, or no definition of its version {entry.version}")
+        for definition in entry.definitions.values():
+            destination_blocks(definition)
+    return entries

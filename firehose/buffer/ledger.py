@@ -22,10 +22,11 @@ from __future__ import annotations
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from isal.isal_zlib import crc32
 
 from firehose.buffer.frame import Origins, newest
@@ -36,6 +37,18 @@ FORMAT = 1
 FOLD_BYTES = 4 * 1024 * 1024
 Place = tuple[SegmentKey, str]  # a segment at a destination
 StreamPlace = tuple[str, str]  # a stream at a destination
+AT: Mapping[str, Any] = {"s": tuple[str, str, int], "d": str}
+SHAPES: Mapping[str, Mapping[str, Any]] = {
+    "delivered": {**AT, "n": dict[str, int]},
+    "held": {**AT, "why": str},
+    "released": AT,
+    "memo": {**AT, "note": str},
+    "trying": AT,
+    "resting": AT,
+    "deaths": {**AT, "n": int},
+    "totals": {"stream": str, "d": str, "n": dict[str, int]},
+    "origins": {"stream": str, "o": Origins},
+}
 
 
 @dataclass(slots=True)
@@ -248,6 +261,10 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         if line[8:9] != b" " or int(line[:8], 16) != crc32(line[9:]):
             return None
         entry: dict[str, Any] = json.loads(line[9:])
-    except ValueError:
+        shape = {"ledger": int} if "ledger" in entry else SHAPES[entry["t"]]
+        for key, kind in shape.items():
+            msgspec.convert(entry[key], kind)
+        msgspec.convert(entry.get("o", {}), Origins)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return entry
