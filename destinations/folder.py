@@ -19,7 +19,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from firehose.compression import Piece
-from firehose.config import GIB, DestinationBlock
+from firehose.config import GIB, LARGEST, DestinationBlock
 from firehose.contracts import Memo, Refused, Retry
 from firehose.model import Batch, Receipt
 from firehose.objects import ObjectEncoder, ObjectOptions
@@ -35,7 +35,7 @@ class FolderOptions(ObjectOptions):
 
     type: Literal["folder"] = "folder"
     path: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
-    limit_gib: Annotated[float, Field(gt=0)] | None = None
+    limit_gib: Annotated[float, Field(gt=0, le=LARGEST)] | None = None
 
     def container(self) -> tuple[str, ...]:
         return (self.type, posixpath.normpath(self.path))

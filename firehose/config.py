@@ -26,6 +26,7 @@ STREAM_NAME = r"(?!\.{1,2}$)[a-zA-Z0-9_.-]{1,64}"
 SEGMENT_KEYS = ("prefix", "time_zone", "file_extension", "compression", "format", "delimiter")
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+LARGEST = 1e12  # of what has no bound of its own: a float of bytes or seconds is still far from infinite
 
 
 class Block(BaseModel):
@@ -41,21 +42,21 @@ class ServiceOptions(Block):
     data_dir: str = "data"
     region: str = "us-east-1"
     account_id: Annotated[str, Field(pattern=r"^\d{12}$")] = "000000000000"
-    drain_seconds: Annotated[float, Field(ge=0)] = 30
-    reserve_mib: Annotated[float, Field(ge=0)] = 256
+    drain_seconds: Annotated[float, Field(ge=0, le=LARGEST)] = 30
+    reserve_mib: Annotated[float, Field(ge=0, le=LARGEST)] = 256
     delivery: Literal["process", "inline"] = "process"
     api_keys: tuple[Annotated[SecretStr, Field(min_length=1)], ...] = ()  # an empty one would let everybody in
     sync_threads: Annotated[int, Field(ge=1, le=256)] = 32
     decode_threads: Annotated[int, Field(ge=1, le=64)] = 2
-    connections: Annotated[int, Field(ge=1)] = 4096
-    in_flight_mib: Annotated[float, Field(gt=0)] = 256
+    connections: Annotated[int, Field(ge=1, le=LARGEST)] = 4096
+    in_flight_mib: Annotated[float, Field(gt=0, le=LARGEST)] = 256
     body_limit_mib: Annotated[float, Field(gt=0, le=1024)] = 64
     decoded_limit_mib: Annotated[float, Field(gt=0, lt=1024)] = 64
-    body_limit_records: Annotated[int, Field(ge=1)] = 1_000_000
-    header_limit_kib: Annotated[float, Field(gt=0)] = 64
-    header_seconds: Annotated[float, Field(gt=0)] = 10
-    body_seconds: Annotated[float, Field(gt=0)] = 60
-    keep_alive_seconds: Annotated[int, Field(ge=1)] = 95
+    body_limit_records: Annotated[int, Field(ge=1, le=LARGEST)] = 1_000_000
+    header_limit_kib: Annotated[float, Field(gt=0, le=LARGEST)] = 64
+    header_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 10
+    body_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 60
+    keep_alive_seconds: Annotated[int, Field(ge=1, le=LARGEST)] = 95
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -75,12 +76,12 @@ class ServiceOptions(Block):
 class DeliveryOptions(Block):
     """The delivery half: how much it works on at once."""
 
-    in_flight_mib: Annotated[float, Field(gt=0)] = 512
+    in_flight_mib: Annotated[float, Field(gt=0, le=LARGEST)] = 512
     workers: Annotated[int, Field(ge=1, le=256)] = 4
     segments_per_stream: Annotated[int, Field(ge=1, le=64)] = 4
-    backoff_seconds: Annotated[float, Field(gt=0)] = 1
-    backoff_limit_seconds: Annotated[float, Field(gt=0)] = 60
-    probe_seconds: Annotated[float, Field(gt=0)] = 60
+    backoff_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 1
+    backoff_limit_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 60
+    probe_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 60
 
 
 class BufferingOptions(Block):
@@ -93,7 +94,7 @@ class BufferingOptions(Block):
 class RetryOptions(Block):
     """How long a failing delivery is tried. Without a deadline: for as long as the buffer holds."""
 
-    deadline_seconds: Annotated[float, Field(ge=0)] | None = None
+    deadline_seconds: Annotated[float, Field(ge=0, le=LARGEST)] | None = None
 
 
 class DirectPut(Block):
@@ -137,7 +138,7 @@ class Stream(Block):
 
     source: DirectPut = DirectPut()
     buffering: BufferingOptions = BufferingOptions()
-    limit_gib: Annotated[float, Field(gt=0)] = 20
+    limit_gib: Annotated[float, Field(gt=0, le=LARGEST)] = 20
     max_record_kib: Annotated[float, Field(gt=0, le=10240)] = 1000
     delimiter: str = "newline"
     wrap: Literal["none", "message"] = "none"
