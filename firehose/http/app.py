@@ -67,6 +67,17 @@ class Released(BaseModel):
     destinations: list[str]
 
 
+class Refusal(BaseModel):
+    """Why an order was not carried out."""
+
+    detail: str
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a page tells of answers that refuse; FastAPI itself tells of 422."""
+    return {status: {"model": Refusal} for status in statuses}
+
+
 class Orders(Protocol):
     """What the service can be asked and ordered."""
 
@@ -100,7 +111,9 @@ def api(orders: Orders, keys: Keys) -> FastAPI:
         redirect_slashes=False,  # a redirected POST loses its body, or its sender
     )
     app.include_router(health(orders), tags=["health"])
-    app.include_router(ordered(orders), prefix="/v1", tags=["streams"], dependencies=[Depends(keyed)])
+    app.include_router(
+        ordered(orders), prefix="/v1", tags=["streams"], dependencies=[Depends(keyed)], responses=refusals(401)
+    )
     return app
 
 
@@ -147,7 +160,7 @@ def ordered(orders: Orders) -> APIRouter:
         """All delivery streams: what they took, what became of it, what went wrong last."""
         return [StreamView.model_validate(stream) for stream in await orders.streams()]
 
-    @router.post("/streams/{name}/flush")
+    @router.post("/streams/{name}/flush", responses=refusals(404))
     async def flush(name: STREAM, wait_seconds: Annotated[float, Query(ge=0, le=3600)] = 0) -> Flushed:
         """Seals what the stream has buffered, and waits for its delivery if asked to."""
         try:
@@ -155,7 +168,7 @@ def ordered(orders: Orders) -> APIRouter:
         except KeyError:
             raise HTTPException(404, f"there is no delivery stream '{name}'") from None
 
-    @router.post("/segments/release")
+    @router.post("/segments/release", responses=refusals(400))
     async def release(segment: Annotated[str, Query(description="stream/lane/first")]) -> Released:
         """Has a held segment tried again."""
         try:
