@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,7 +12,14 @@ from hypothesis import HealthCheck, settings
 WAYS = {"live": "make test-live", "kill": "make test-live; make torture kills more"}
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 # A busy machine is no defect: pytest's own timeout ends what hangs.
-settings.register_profile("busy", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "busy",
+    settings(),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,  # the same examples each time: a change fails for what it changed
+    print_blob=True,
+)
 settings.load_profile("busy")
 
 
