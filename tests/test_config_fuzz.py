@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import yaml
 from faulty_disk import FaultyDisk
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -260,13 +259,3 @@ def test_what_is_accepted_never_fails_at_another_season(zone: str, letters: str)
     for weeks in range(0, 60, 3):
         at = start + timedelta(weeks=weeks)
         assert ObjectNames(prefix, None, zone).data(Segment("app", "lane", 0, 1, 1, at, 1))
-
-
-@given(documents())
-def test_any_values_in_yaml(document: dict[str, Any]) -> None:
-    """The same in YAML's own hand, with its anchors and its types."""
-    try:
-        text = yaml.safe_dump(document, allow_unicode=True)
-    except UnicodeEncodeError:
-        return
-    read(text)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from slow_splitting import squeezed
 
 from firehose.ingest.salvage import TooMany
-from firehose.ingest.splitting import Split, SplitOptions, split
+from firehose.ingest.splitting import Split, SplitOptions, one_object, split
 
 BARE = SplitOptions(delimiter=b"")
 TOKENS = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\n", b"\r\n", b"\r", b" ", b"\t", b"\0", b"\n{", b"}\n"]
@@ -62,6 +62,7 @@ def test_a_second_opinion(body: bytes, delimiter: bytes) -> None:
     assert all(no or row.endswith(delimiter) for row, no in rows)
     bare = [(row if no else row.removesuffix(delimiter), no) for row, no in rows]
     assert [(squeezed(row), no) for row, no in bare] == [(squeezed(row), no) for row, no in slow_splitting.rows(body)]
+    assert one_object(body, SplitOptions(delimiter=delimiter)) in (None, rows[0][0] if len(rows) == 1 else None)
     if body.strip(slow_splitting.BLANKS)[:1] in (b"{", b"["):
         assert not any(b"\n" in row for row, no in bare if not no)
 
