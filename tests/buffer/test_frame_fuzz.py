@@ -160,4 +160,4 @@ def test_time_is_in_proportion(junk: bytes) -> None:
         assert len(scanned(data)) == 1
         return time.process_time() - before
 
-    assert min(seconds(1 << 18) for _ in range(2)) < 24 * seconds(1 << 15) + 0.05
+    assert min(seconds(1 << 20) for _ in range(2)) < 12 * seconds(1 << 17) + 0.05
