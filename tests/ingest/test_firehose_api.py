@@ -161,6 +161,13 @@ async def test_record_ids_are_unique(places: set[tuple[str, int]]) -> None:
     assert all(re.fullmatch("[A-Za-z0-9+/=]{40,}", record_id) for record_id in ids)
 
 
+async def test_record_ids_tell_no_lane() -> None:
+    """An id does not give away the lane's name, which its checksums start from."""
+    answer = await call(Shelf("20260301T120000-0123456789abcdef", 5), "PutRecord", record_of(b""))
+    assert "0123456789abcdef" not in answer["RecordId"]
+    assert b"20260301".hex() not in answer["RecordId"]
+
+
 async def test_no_answer_before_the_append() -> None:
     """An answer waits for the append: 200 means durable."""
     shelf = Slow()

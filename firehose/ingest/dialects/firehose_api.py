@@ -9,6 +9,7 @@ before it is durable.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 
 import msgspec
 from pybase64 import b64decode
@@ -150,10 +151,12 @@ def _look_closer(body: bytes, shape: Shape) -> tuple[str, list[bytes]]:
 
 
 def _record_ids(position: Position, between: str = "") -> str:
-    """Lane in hex and sequence number: unique for all time, as lanes are.
+    """A hash of the lane, and the sequence number: unique for all time, as lanes are.
 
-    The leading one of 10^18 gives every number the same width without formatting each.
+    Not the lane itself: every checksum of its frames starts from its name, and a sender who knew it could send records
+    that look like frames of that lane, should the ones around them ever be damaged. The leading one of 10^18 gives
+    every number the same width without formatting each.
     """
-    lane = position.lane.encode().hex().rjust(32, "0")
+    lane = blake2b(position.lane.encode(), digest_size=16).hexdigest()
     first = 10**18 + position.first
     return lane + f"{between}{lane}".join(map(str, range(first, first + position.count)))
