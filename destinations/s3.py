@@ -4,8 +4,8 @@ Names, bytes and headers are AWS's (firehose.md sections 5 and 6). An object get
 by one conditional PutObject, large ones by a multipart upload that is completed conditionally, and a name
 that is taken already holds this very object (DESIGN 3.1, trap 6). Objects of the error output are
 overwritten instead, because a repeat may bring other rows. It must never hold more than about one part in
-memory, tell a secret, or leave an upload behind that a restart cannot abort (a kill just between the answer
-that names it and the note of it is what a bucket's lifecycle rule for incomplete uploads is for).
+memory, tell a secret, take an answer for a success that does not say what S3's successes say, or leave an
+upload behind: each is noted before it is begun and once it has its id, so that whoever comes next aborts it.
 """
 
 from __future__ import annotations
@@ -37,24 +37,23 @@ Acl = Literal[
 PartMib = Annotated[float, Field(ge=5, le=1024)]  # S3 takes no smaller part, the last one aside
 OWN_HEADERS = {"storage_class": "StorageClass", "acl": "ACL", "kms_key_id": "SSEKMSKeyId"}
 
-# Answers that no repetition changes, and codes among them that are mended from outside after all. A 400 that
-# names no S3 error comes from something in between.
+# Answers that no repetition changes, and codes among them that are mended from outside, or by a new upload, after all.
 HOPELESS_STATUS = frozenset({400, 413, 414, 501})
 PASSING_CODES = frozenset(
     {
-        "400",
         "AuthorizationHeaderMalformed",
         "BadDigest",
         "ExpiredToken",
         "IncompleteBody",
+        "InvalidPart",
         "InvalidToken",
         "RequestTimeout",
         "TokenRefreshRequired",
         "XAmzContentSHA256Mismatch",
     }
 )
-# Answers to an abort that end the matter: the upload is gone, or not ours to end. No data waits for that.
-NO_MORE_TO_DO = frozenset({"NoSuchUpload", "AccessDenied"})
+# Answers to a question for our uploads that end the matter: not ours to ask, or the store knows no such question.
+UNTOLD = frozenset({"AccessDenied", "NotImplemented", "MethodNotAllowed"})
 RIGHTS = "grant s3:PutObject and s3:AbortMultipartUpload on {objects}"
 CHECK_KEYS = "check access_key_id, secret_access_key and session_token"
 CHECK_REGION = "check the key region"
@@ -130,7 +129,7 @@ class S3:
         """Begins an upload and aborts it: proves the rights that a delivery needs, leaves nothing to see."""
         name = self._encoder.sample_name()
         try:
-            self._call("abort_multipart_upload", Key=name, UploadId=self._begun(name))
+            self._call("abort_multipart_upload", Key=name, UploadId=self._begin(name))
         except aws.Failed as failed:
             raise self._verdict(failed) from failed
 
@@ -138,9 +137,9 @@ class S3:
         name = self._encoder.name(batch)
         uploads = Uploads(memo, name)
         try:
-            for upload in uploads.left():
-                self._abort(name, upload, uploads)
+            self._tidy(name, uploads)
             sent_bytes = self._send(name, self._encoder.chunks(batch), uploads)
+            self._tidy(name, uploads)  # of what the store would not let go of before
         except aws.Failed as failed:
             raise self._verdict(failed) from failed
         return Receipt((name,), sent_bytes)
@@ -152,7 +151,8 @@ class S3:
         if last:
             self._once("put_object", Key=name, Body=piece, **self._headers)
             return len(piece)
-        upload = self._begun(name)
+        uploads.beginning()
+        upload = self._begin(name)
         parts: list[dict[str, Any]] = []
         size = 0
         try:
@@ -170,48 +170,79 @@ class S3:
             raise
         return size
 
-    def _begun(self, name: str) -> str:
-        return str(self._call("create_multipart_upload", Key=name, **self._headers)["UploadId"])
+    def _begin(self, name: str) -> str:
+        return self._told("UploadId", "create_multipart_upload", Key=name, **self._headers)
 
     def _part(self, name: str, upload: str, number: int, piece: bytearray) -> dict[str, Any]:
-        answer = self._call("upload_part", Key=name, UploadId=upload, PartNumber=number, Body=piece)
-        return {"PartNumber": number, "ETag": answer["ETag"]}
+        tag = self._told("ETag", "upload_part", Key=name, UploadId=upload, PartNumber=number, Body=piece)
+        return {"PartNumber": number, "ETag": tag}
 
     def _complete(self, name: str, upload: str, parts: list[dict[str, Any]], uploads: Uploads) -> None:
         whole = {"Parts": parts}
-        if not self._once("complete_multipart_upload", Key=name, UploadId=upload, MultipartUpload=whole):
+        if self._once("complete_multipart_upload", Key=name, UploadId=upload, MultipartUpload=whole):
+            uploads.completed(upload)
+        else:
             self._abort(name, upload, uploads)
 
     def _once(self, operation: str, **arguments: Any) -> bool:
         """The call that gives the object its name. False where the name is taken: by this very object."""
         if not self._conditional:
-            self._call(operation, **arguments)
+            self._told("ETag", operation, **arguments)
             return True
         try:
-            self._call(operation, IfNoneMatch="*", **arguments)
+            self._told("ETag", operation, IfNoneMatch="*", **arguments)
         except aws.Failed as failed:
             if failed.status == 412:
                 return False
             if self._options.if_none_match == "on" or not hopeless(failed):
                 raise
             # Perhaps the store refuses the condition, perhaps all the rest. Only success without it tells.
-            self._call(operation, **arguments)
+            self._told("ETag", operation, **arguments)
             self._conditional = False
         return True
 
+    def _tidy(self, name: str, uploads: Uploads) -> None:
+        """Aborts what earlier attempts have begun, also where the answer that named it was lost."""
+        if uploads.in_doubt:
+            for upload in self._listed(name):
+                self._abort(name, upload, uploads)
+        for upload in uploads.left():
+            self._abort(name, upload, uploads)
+
+    def _listed(self, name: str) -> list[str]:
+        """Uploads of this object that the store knows of. None where it does not tell: no data waits for that."""
+        try:
+            found = self._call("list_multipart_uploads", Prefix=name).get("Uploads", ())
+        except aws.Failed as failed:
+            if failed.code not in UNTOLD:
+                raise
+            return []
+        return [one["UploadId"] for one in found if one["Key"] == name]
+
     def _abort(self, name: str, upload: str, uploads: Uploads) -> None:
+        """Where the store forbids it, the upload stays, and is tried again while there is an occasion: no data
+        waits for that."""
         try:
             self._call("abort_multipart_upload", Key=name, UploadId=upload)
         except aws.Failed as failed:
-            if failed.code not in NO_MORE_TO_DO:
+            if failed.code == "AccessDenied":
+                return
+            if failed.code != "NoSuchUpload":
                 raise
-        uploads.ended(upload)
+        uploads.aborted(upload)
 
     def _try_abort(self, name: str, upload: str, uploads: Uploads) -> None:
         try:
             self._abort(name, upload, uploads)
         except aws.Failed:
             pass  # its id is in the memo: the next attempt, in this process or another, aborts it
+
+    def _told(self, wanted: str, operation: str, **arguments: Any) -> str:
+        """What every success of this operation tells: an answer without it came from something in between."""
+        answer = self._call(operation, **arguments)
+        if wanted not in answer:
+            raise aws.Failed("StrangeAnswer", f"a success of {operation} that tells no {wanted}")
+        return str(answer[wanted])
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         return self._client.call(operation, Bucket=self._options.bucket, **arguments)
@@ -230,18 +261,30 @@ class Uploads:
     def __init__(self, memo: Memo, name: str) -> None:
         self._memo = memo
         self._name = name
+        notes = [json.loads(note) for note in memo.read()]
+        mine = [note["upload"] for note in notes if note.get("name") == name]
+        ended = {note.get("ended") for note in notes}
+        self._left = [upload for upload in mine if upload not in ended]
+        # One was begun, perhaps, and nobody was told its id.
+        self.in_doubt = sum(note.get("beginning") == name for note in notes) > len(mine)
 
     def left(self) -> list[str]:
-        """Begun by an earlier attempt, and not known to have ended."""
-        notes = [json.loads(note) for note in self._memo.read()]
-        ended = {note.get("ended") for note in notes}
-        mine = [note["upload"] for note in notes if note.get("name") == self._name]
-        return [upload for upload in mine if upload not in ended]
+        """Begun, and not known to have ended."""
+        return list(self._left)
+
+    def beginning(self) -> None:
+        self._memo.write(json.dumps({"beginning": self._name}))
 
     def begun(self, upload: str) -> None:
+        self._left.append(upload)
         self._memo.write(json.dumps({"upload": upload, "name": self._name}))
 
-    def ended(self, upload: str) -> None:
+    def completed(self, upload: str) -> None:
+        """Needs no note: what follows is the segment's commit."""
+        self._left.remove(upload)
+
+    def aborted(self, upload: str) -> None:
+        self._left = [one for one in self._left if one != upload]
         self._memo.write(json.dumps({"ended": upload}))
 
 
@@ -263,7 +306,8 @@ def pieces(chunks: Iterable[Piece], first_bytes: int, then_bytes: int) -> Iterat
 def hopeless(failed: aws.Failed) -> bool:
     """Whether repeating the same request is no use."""
     passing = failed.code in PASSING_CODES or failed.code.startswith("KMS.")
-    return failed.status in HOPELESS_STATUS and not passing
+    from_between = failed.status == 400 and failed.code in ("400", "Unknown")  # it names no S3 error
+    return failed.status in HOPELESS_STATUS and not passing and not from_between
 
 
 def _headers(options: S3Options, content_encoding: str | None) -> dict[str, Any]:

@@ -174,6 +174,9 @@ def _told(call: Callable[[], Any]) -> Any:
         raise _answered(error.response) from error
     except (BotoCoreError, ResponseParserError, OSError) as error:
         raise _unanswered(error) from error
+    except Exception as error:
+        # The libraries stumble in many ways over headers and bodies that no store would send.
+        raise Failed("StrangeAnswer", f"cannot be read: {error!r}"[:TEXT_LIMIT]) from error
 
 
 def _answered(response: Any) -> Failed:

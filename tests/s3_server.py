@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import boto3
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
+from s3_shelf import operation_of
 
 KEYS = {"access_key_id": "test", "secret_access_key": "hush-hush"}
 
@@ -23,7 +23,7 @@ KEYS = {"access_key_id": "test", "secret_access_key": "hush-hush"}
 class Request:
     """What reached the store."""
 
-    operation: str  # put, begin, part, complete, abort, or the method in lower case
+    operation: str  # as `s3_shelf` names it
     path: str
     headers: dict[str, str]
     body: bytes
@@ -36,11 +36,12 @@ class Answer:
     status: int
     code: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    text: str = ""
 
     @property
     def body(self) -> bytes:
         text = f"<Error><Code>{self.code}</Code><Message>as scripted</Message></Error>"
-        return text.encode() if self.code else b""
+        return text.encode() if self.code else self.text.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +146,6 @@ class S3Server:
                 del self.script[index]
                 return fault
         return None
-
-
-def operation_of(method: str, target: str) -> str:
-    query = parse_qs(urlsplit(target).query, keep_blank_values=True)
-    match method, "uploads" in query, "uploadId" in query:
-        case "PUT", _, True:
-            return "part"
-        case "POST", True, _:
-            return "begin"
-        case "POST", _, True:
-            return "complete"
-        case "DELETE", _, True:
-            return "abort"
-    return method.lower()
 
 
 def _handler(server: S3Server) -> type[BaseHTTPRequestHandler]:

@@ -306,6 +306,35 @@ async def test_a_broken_connection_is_a_retry(lake: Lake, fault: Fault) -> None:
     assert lake.stored() == said
 
 
+@pytest.mark.parametrize(
+    ("operation", "answer"),
+    [
+        ("put", Answer(200)),
+        ("put", Answer(200, text="<html><body>Welcome</body></html>")),
+        ("put", Answer(200, headers={"x-amz-object-size": "much"})),
+        ("put", Answer(500, text="<Error><Code>One</Code><Code>Two</Code></Error>")),
+        ("put", Answer(400, text="<html>Bad Request</html>")),
+        ("begin", Answer(200)),
+        ("begin", Answer(200, headers={"x-amz-abort-date": "soon"})),
+        ("part", Answer(200)),
+        ("complete", Answer(200)),
+        ("complete", Answer(200, text="<html/>")),
+        ("complete", Answer(200, "InternalError")),
+    ],
+    ids=str,
+)
+async def test_a_strange_answer_is_no_success(lake: Lake, operation: str, answer: Answer) -> None:
+    """An answer that no store gives, whatever its status, asks for a retry: nothing was done, and nothing is held."""
+    s3 = lake.s3()
+    lake.script((operation, answer))
+    said = SMALL if operation == "put" else LARGE
+    with pytest.raises(Retry):
+        await lake.deliver(s3, said)
+    await lake.deliver(s3, said)
+    assert lake.stored() == [b"".join(said)]
+    assert lake.uploads() == []
+
+
 async def test_nobody_listens(lake: Lake) -> None:
     """A refused connection asks for a retry and says where to look."""
     with pytest.raises(Retry, match="check that the store runs, and the key endpoint_url"):
@@ -343,12 +372,12 @@ async def test_tls_trouble(lake: Lake, ca_file: str | None) -> None:
 
 
 async def test_parts(lake: Lake) -> None:
-    """A large object goes in parts, and its upload id is noted before the first part."""
+    """A large object goes in parts, and its upload is noted before it begins and before the first part."""
     await lake.deliver(lake.s3(), LARGE)
     assert lake.server.seen() == ["begin", "part", "part", "part", "complete"]
     assert [len(request.body) for request in lake.server.requests[1:4]] == [5 * MIB, 5 * MIB, 2 * MIB]
     assert lake.stored() == [b"".join(LARGE)]
-    assert len(lake.memo.written) == 1
+    assert len(lake.memo.written) == 2
 
 
 @pytest.mark.parametrize(("extra", "seen"), [(b"", ["put"]), (b"!", ["begin", "part", "part", "complete"])])
@@ -406,13 +435,59 @@ async def test_without_the_right_to_abort(lake: Lake) -> None:
     """A store that forbids aborting holds up no delivery; a check finds the missing right."""
     s3 = lake.s3()
     forbidden = ("abort", Answer(403, "AccessDenied"))
-    lake.script(("part", Answer(500, "InternalError")), forbidden, forbidden)
+    lake.script(("part", Answer(500, "InternalError")), *[forbidden] * 4)
     with pytest.raises(Retry):
         await lake.deliver(s3, LARGE)
     await lake.deliver(s3, LARGE)
     assert lake.stored() == [b"".join(LARGE)]
+    assert len(lake.uploads()) == 1
     with pytest.raises(Retry, match="grant s3:PutObject and s3:AbortMultipartUpload"):
         await s3.check()
+
+
+async def test_an_abort_forbidden_for_a_while(lake: Lake) -> None:
+    """An upload whose abort was forbidden is aborted as soon as that is allowed, at the latest after the delivery."""
+    s3 = lake.s3()
+    forbidden = ("abort", Answer(403, "AccessDenied"))
+    lake.script(("part", Answer(500, "InternalError")), forbidden, forbidden)
+    with pytest.raises(Retry):
+        await lake.deliver(s3, LARGE)
+    await lake.deliver(s3, LARGE)
+    assert lake.uploads() == []
+
+
+@pytest.mark.parametrize("fault", [LoseReply(), Answer(500, "InternalError")], ids=["lost", "failed"])
+async def test_an_upload_that_nobody_heard_of_is_aborted(lake: Lake, fault: Fault) -> None:
+    """Where the answer that names an upload was lost, the next attempt asks the store for it and aborts it."""
+    lake.script(("begin", fault))
+    with pytest.raises(Retry):
+        await lake.deliver(lake.s3(), LARGE)
+    other = lake.server.client().create_multipart_upload(Bucket=lake.bucket, Key="other")["UploadId"]
+    await lake.deliver(lake.s3(), LARGE)
+    assert lake.uploads() == [other]
+    assert lake.stored() == [b"".join(LARGE)]
+
+
+@pytest.mark.parametrize("answer", [Answer(403, "AccessDenied"), Answer(501, "NotImplemented")])
+async def test_a_store_that_lists_no_uploads(lake: Lake, answer: Answer) -> None:
+    """Whoever may not ask for uploads, or cannot, delivers all the same."""
+    lake.script(("begin", LoseReply()), ("uploads", answer), ("uploads", answer))
+    with pytest.raises(Retry):
+        await lake.deliver(lake.s3(), LARGE)
+    await lake.deliver(lake.s3(), LARGE)
+    assert lake.stored() == [b"".join(LARGE)]
+    assert len(lake.uploads()) == 1
+
+
+async def test_a_part_that_the_store_has_lost(lake: Lake) -> None:
+    """A completion that misses a part asks for a retry, which sends all parts again."""
+    s3 = lake.s3()
+    lake.script(("complete", Answer(400, "InvalidPart")))
+    with pytest.raises(Retry, match="InvalidPart"):
+        await lake.deliver(s3, LARGE)
+    await lake.deliver(s3, LARGE)
+    assert lake.stored() == [b"".join(LARGE)]
+    assert lake.uploads() == []
 
 
 @pytest.mark.parametrize("fault", [LoseReply(), Answer(404, "NoSuchUpload")], ids=["lost", "gone"])
