@@ -221,6 +221,14 @@ class HostileS3:
         keys = {"access_key_id": "test", "secret_access_key": "testtest", "timeout_seconds": 0.5}
         return {"type": "s3", "bucket": "lake", "endpoint_url": self.url, "compression": "gzip", **keys, **more}
 
+    @property
+    def is_calm(self) -> bool:
+        return self._share == 0
+
+    @property
+    def is_away(self) -> bool:
+        return not self._server.is_serving()
+
     def hostile(self, share: float) -> None:
         """From now on about this share of the requests meets a fault."""
         self._share = share

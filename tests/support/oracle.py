@@ -52,3 +52,45 @@ def access_log(lines: int, seed: int = 1) -> list[str]:
         f'{dice.choice((200, 200, 304, 404, 500))} {dice.randrange(100_000)} "-" "{dice.choice(agents)}"'
         for number in range(lines)
     ]
+
+
+class Fates:
+    """What became of numbered records, a byte for each: fit for millions. Numbers are sent once and never again."""
+
+    def __init__(self) -> None:
+        self._acknowledged = bytearray()
+        self._found = bytearray()
+        self.invented = 0
+
+    def take(self, count: int) -> range:
+        """Numbers to send next."""
+        first = len(self._found)
+        self._acknowledged.extend(bytes(count))
+        self._found.extend(bytes(count))
+        return range(first, first + count)
+
+    def acknowledge(self, numbers: range) -> None:
+        self._acknowledged[numbers.start : numbers.stop] = b"\1" * len(numbers)
+
+    def find(self, number: int) -> None:
+        """It was found at the far side, once more."""
+        if number < len(self._found):
+            self._found[number] = min(self._found[number] + 1, 255)
+        else:
+            self.invented += 1
+
+    @property
+    def acknowledged(self) -> int:
+        return self._acknowledged.count(1)
+
+    @property
+    def missing(self) -> int:
+        return sum(told and not times for told, times in zip(self._acknowledged, self._found, strict=True))
+
+    @property
+    def doubled(self) -> int:
+        return len(self._found) - self._found.count(0) - self._found.count(1)
+
+    def __str__(self) -> str:
+        wrong = f"missing {self.missing}, doubled {self.doubled}, invented {self.invented}"
+        return f"{self.acknowledged} acknowledged: {wrong}"
