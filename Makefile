@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test live test-live tools lint format bench torture clean
+.PHONY: help demo serve test live test-live tools lint format bench torture hostile soak clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,6 +52,12 @@ bench: $(TESTS)  ## CPU and throughput, each run checked record by record (ARGS=
 torture: $(TESTS)  ## kill -9 and worse under load, every acknowledged record accounted for (KILLS=1000 MEGABYTES=100)
 	@$(BIN)/python tests/torture/plug.py --megabytes $(MEGABYTES)
 	@$(BIN)/python tests/torture/kills.py --kills $(KILLS) $(ARGS)
+
+hostile: $(TESTS)  ## an S3 store that fails at every step (ARGS="--minutes 10 --seed 1")
+	@$(BIN)/python tests/torture/hostile.py $(ARGS)
+
+soak: $(TESTS)  ## load, reloads, outages and kills at once (ARGS="--minutes 30"); redraws docs/soak.svg
+	@$(BIN)/python tests/torture/soak.py --picture docs/soak.svg $(ARGS)
 
 clean:  ## remove what these commands have installed
 	rm -rf $(VENV) .tools

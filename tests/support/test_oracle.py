@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from oracle import access_log, assert_each_once, count
+from oracle import Fates, access_log, assert_each_once, count
 
 
 def test_says_what_is_missing_repeated_and_strange() -> None:
@@ -30,3 +30,13 @@ def test_order_does_not_matter() -> None:
 def test_log_lines_are_all_different() -> None:
     """Equal lines would hide a loss behind a repetition."""
     assert len(set(access_log(5000) + access_log(5000, seed=2))) == 10_000
+
+
+def test_fates() -> None:
+    """Of numbered records it is known which are missing, which are there twice, and which were never sent."""
+    fates = Fates()
+    fates.acknowledge(fates.take(3))
+    fates.take(2)
+    for number in (0, 1, 1, 3, 5):
+        fates.find(number)
+    assert (fates.acknowledged, fates.missing, fates.doubled, fates.invented) == (3, 1, 1, 1)
