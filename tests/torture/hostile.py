@@ -1,8 +1,8 @@
 """The whole service against an S3 store that fails it at every step: nothing is lost, doubled, or left behind.
 
-Two streams, one of small objects and one of multipart uploads, are loaded for a while. Every acknowledged line is
-remembered. Then the store is calm, and the stream must go on by itself: all lines are there, once; no upload is left
-over; no object was ever given its name twice.
+Two streams, one of small objects and one of multipart uploads, are loaded for a while, and now and then the delivery
+half is killed at what it does. Every acknowledged line is remembered. Then the store is calm, and the stream must go on
+by itself: all lines are there, once; no upload is left over, no segment is held, no object was given its name twice.
 
     python tests/torture/hostile.py --minutes 10 --seed 7
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import gzip
+import hashlib
 import random
 import sys
 import tempfile
@@ -40,6 +41,7 @@ class Torment:
     def __init__(self, programs: Programs, folder: Path, store: HostileS3, seed: int) -> None:
         self.store = store
         self.sent: dict[str, list[str]] = {"small": [], "large": []}
+        self.kills = 0
         self._dice = random.Random(seed)
         self.service = WholeService(programs, folder / "service", self._streams())
         self._small = iter(lambda: access_log(400, seed=self._dice.randrange(1 << 40)), None)
@@ -52,14 +54,20 @@ class Torment:
             "large": {**LARGE, "destination": to(prefix="large/", **IN_PARTS)},
         }
 
-    def run(self, seconds: float, everything: bool) -> None:
-        """Loads the service while the store is hostile, for so long, or until every fault was met."""
+    def run(self, seconds: float, *, everything: bool = False, kills: float = 0) -> None:
+        """Loads the service while the store is hostile, for so long, or until every fault was met.
+
+        `kills` is the chance of each round that the delivery half is killed in the middle of it.
+        """
         self.service.start()
         self.store.hostile(SHARE)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and not (everything and self.missed() == set()):
             self._post("small", next(self._small))
             self._post("large", next(self._large))
+            if self._dice.random() < kills:
+                self.service.kill_delivery()
+                self.kills += 1
             wait_for(self._has_room, "the store to take what was sent", 300)
         self.store.calm()
         for stream in self.sent:
@@ -70,7 +78,7 @@ class Torment:
     def _post(self, stream: str, lines: list[str]) -> None:
         answer = self.service.post(f"/ingest/{stream}", "".join(f"{line}\n" for line in lines).encode())
         assert answer.status_code == 200, answer.text
-        self.sent[stream] += lines
+        self.sent[stream] += map(_mark, lines)
 
     def _has_room(self) -> bool:
         return self.service.metric("firehose_buffered_bytes") < UNDELIVERED_BYTES
@@ -86,7 +94,7 @@ class Torment:
         there: list[str] = []
         for name, body in self.store.shelf.objects():
             text = (gzip.decompress(body) if name.endswith(".gz") else body).decode()
-            there += text.split("\n")[:-1]
+            there += map(_mark, text.split("\n")[:-1])
         return count([line for lines in self.sent.values() for line in lines], there)
 
     def check(self) -> None:
@@ -95,6 +103,11 @@ class Torment:
         assert found.exact, str(found)
         assert self.store.shelf.uploads == {}, f"uploads left over: {self.store.shelf.uploads.keys()}"
         assert self.store.shelf.rewritten == [], f"names given twice: {self.store.shelf.rewritten}"
+
+
+def _mark(line: str) -> str:
+    """What tells a line from all others: it is long lines that there are many bytes of."""
+    return line if len(line) < 1000 else hashlib.sha256(line.encode()).hexdigest()
 
 
 def _long_lines(dice: random.Random) -> Iterator[list[str]]:
@@ -107,19 +120,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=float, default=0.02, help="chance per round of a kill of the delivery half")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
         programs = Programs(Path(name))
         with HostileS3(Path(name) / "objects", options.seed) as store:
             torment = Torment(programs, Path(name), store, options.seed)
             try:
-                torment.run(options.minutes * 60, everything=False)
+                torment.run(options.minutes * 60, kills=options.kills)
                 torment.check()
             finally:
                 programs.kill_all()
                 faults = ", ".join(f"{name} {times}" for name, times in sorted(store.inflicted.items()))
                 print(f"seed {options.seed}: {store.requests} requests, {store.inflicted.total()} faults: {faults}")
-            print(f"  {sum(map(len, torment.sent.values()))} lines: missing 0, doubled 0, uploads left over 0")
+            lines = sum(map(len, torment.sent.values()))
+            print(f"  {lines} lines, {torment.kills} kills: missing 0, doubled 0, uploads left over 0, held 0")
     return 0
 
 
