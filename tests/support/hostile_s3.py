@@ -1,7 +1,8 @@
 """An S3 store on loopback that misbehaves by a seeded script, at every step and in every way that stores are known for.
 
-A calm store is honest. While it is hostile a share of the requests meets a fault, drawn from the seed among those that
-befit the operation and were met least so far; they are counted. `away` and `back` are an outage: nobody listens.
+A calm store is honest. While it is hostile a share of the requests meets a fault, drawn from the seed: of those that
+befit the operation the ones met least so far, and of these the choosiest. `away` and `back` are an outage: nobody
+listens.
 
 Left out are answers that are rightly the end of a segment (a store that refuses it for what it is), a false success of
 an abort, and a CreateMultipartUpload that is carried out long after everybody has given it up: nobody could clean up
@@ -306,8 +307,8 @@ class HostileS3:
         if self._dice.random() >= self._share or operation not in EVERY:
             return ""
         fitting = [name for name, operations in BEFITTING.items() if operation in operations]
-        rarest = min(self.inflicted[name] for name in fitting)
-        fault = self._dice.choice([name for name in fitting if self.inflicted[name] == rarest])
+        rank = {name: (self.inflicted[name], len(BEFITTING[name])) for name in fitting}
+        fault = self._dice.choice([name for name in fitting if rank[name] == min(rank.values())])
         if fault == FORBIDDEN:
             self._forbidden = self._dice.randrange(8)
         return fault
