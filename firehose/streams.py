@@ -221,6 +221,7 @@ class Streams:
             options.buffering.interval_seconds,
             int(options.limit_gib * GIB),
             int(self._service.reserve_mib * MIB),
+            self._service.commit_seconds,
         )
 
     def _sealed_of(self, stream: str) -> int:

@@ -36,6 +36,7 @@ class Limits:
     interval_seconds: float
     limit_bytes: int
     reserve_bytes: int
+    commit_seconds: float = 10.0  # behind a commit that takes longer nothing more is let wait
 
 
 @dataclass(slots=True)
@@ -130,6 +131,7 @@ class DiskAppender:
         self._mending: set[asyncio.Task[None]] = set()
         self._seal_due = False
         self._sealers: list[asyncio.Future[None]] = []
+        self._committing_since: float | None = None
         self._failures = 0  # in a row
         self._failed_at = 0.0
         self._closed = False
@@ -240,6 +242,9 @@ class DiskAppender:
             raise Full("more is waiting for the disk than one frame holds")
         if self._failures and self._disk_is_given_time():
             raise Full("the disk is failing; it is tried again in a moment")
+        since = self._committing_since
+        if since is not None and self._runtime.monotonic() - since > self.limits.commit_seconds:
+            raise Full("the disk has not answered for service.commit_seconds")
 
     def _measured_room(self) -> tuple[int, str]:
         """How many bytes more can be taken now, and what stands in the way of more."""
@@ -287,6 +292,7 @@ class DiskAppender:
             lane = Lane(self._disk, self._data_dir, self.stream, self._runtime.lane_name())
         good_bytes = _file_bytes(lane)
         self.sealing += seal
+        self._committing_since = self._runtime.monotonic()
         try:
             written = await self._threads.run(partial(_write, lane, new, group, self._version() if seal else None))
         except Exception as error:  # a bug too must not leave anyone waiting
@@ -295,6 +301,7 @@ class DiskAppender:
             return
         finally:
             self.sealing -= seal
+            self._committing_since = None
         self._lane, self._failures = lane, 0
         self._settle(waiting, lane.name, written.first)
         if written.error is not None:

@@ -43,6 +43,22 @@ async def many(buffer: DiskBuffer, *records: bytes) -> list[object]:
     return await asyncio.gather(*appends, return_exceptions=True)
 
 
+def test_slow_disk_is_not_queued_for() -> None:
+    """Behind a commit that takes too long nothing more is let wait; what waits already is told how it ends."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        under_way = asyncio.ensure_future(buffer.appender.append(batch(b"1")))
+        await passed(9)
+        waiting = asyncio.ensure_future(buffer.appender.append(batch(b"2")))
+        await passed(2)
+        with pytest.raises(Full, match="commit_seconds"):
+            await buffer.appender.append(batch(b"3"))
+        assert [(await one).first for one in (under_way, waiting)] == [0, 1]
+        assert (await buffer.appender.append(batch(b"4"))).first == 2
+
+    in_buffer(scenario, DiskBuffer(runtime=VirtualRuntime(disk_seconds=15)))
+
+
 def test_many_appends_few_frames() -> None:
     """Appends that meet at the disk share a frame, in their order; a lone one waits for nobody."""
 
