@@ -27,7 +27,7 @@ Piece: TypeAlias = bytes | memoryview
 Encoder: TypeAlias = Callable[[Iterable[Chunk], str], Iterator[Piece]]
 
 PIECE_BYTES = 256 * 1024  # smaller pieces are gathered up to this size
-BLOCK_BYTES = 256 * 1024  # what a streaming compressor is fed with at once
+BLOCK_BYTES = 128 * 1024  # what a streaming compressor is fed with at once: of each chunk, one block is copied
 SNAPPY_BLOCK_BYTES = 32 * 1024
 LEVEL = 1  # isal at level 1 is nine times as fast as zlib at its default, for objects a quarter larger
 

@@ -48,6 +48,7 @@ REJECTION_SCHEMA = pa.schema(
         pa.field("attempts", pa.int32(), nullable=False),
     ]
 )
+NO_REJECTED = REJECTION_SCHEMA.empty_table()  # one for all: each slice has a set of rejections, nearly all are empty
 
 
 class NewerFormat(Exception):
@@ -130,7 +131,7 @@ class Batch:
 class Rejections:
     """Rows that will never be delivered, as a table of `REJECTION_SCHEMA`."""
 
-    table: pa.Table = field(default_factory=REJECTION_SCHEMA.empty_table)
+    table: pa.Table = field(default_factory=lambda: NO_REJECTED)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

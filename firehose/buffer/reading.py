@@ -13,8 +13,9 @@ from firehose.buffer.recovery import record_bytes
 from firehose.contracts import Disk, View
 from firehose.model import ROW_SCHEMA, Batch, Segment
 
-SLICE_BYTES = 4 * 1024 * 1024
+SLICE_BYTES = 1024 * 1024  # what is joined for one slice still lies in the core's own cache when it is encoded
 SLICE_ROWS = 64 * 1024
+WHOLE_BYTES = 128 * 1024  # a frame from this size on is a slice of its own: joining would copy it for no gain
 
 
 def batch(disk: Disk, data_dir: str, segment: Segment) -> Batch:
@@ -27,7 +28,8 @@ def batch(disk: Disk, data_dir: str, segment: Segment) -> Batch:
 def slices(view: View, segment: Segment) -> Iterator[pa.RecordBatch]:
     """Slices of about SLICE_BYTES or SLICE_ROWS, cut at places that depend on the file alone.
 
-    Frames are never split unless one alone is larger. Rows lost to damage are left out: the others keep their ordinals.
+    Frames are never split unless one alone is larger, and large ones are not joined. Rows lost to damage are left out:
+    the others keep their ordinals.
     """
     crc_seed = frame.seed(segment.lane)
     gathered = _Gathered(segment.first)
@@ -57,39 +59,51 @@ class _Gathered:
     rows: int = 0
     size_bytes: int = 0
     records: list[pa.RecordBatch] = field(default_factory=list)
-    numbers: list[pa.Array] = field(default_factory=list)
-    arrivals: list[pa.Array] = field(default_factory=list)
+    runs: list[frame.Frame] = field(default_factory=list)
 
     def full_with(self, rows: int, size_bytes: int) -> bool:
-        return self.rows + rows > SLICE_ROWS or self.size_bytes + size_bytes > SLICE_BYTES
+        return (
+            self.rows + rows > SLICE_ROWS
+            or self.size_bytes + size_bytes > SLICE_BYTES
+            or max(self.size_bytes, size_bytes) >= WHOLE_BYTES
+        )
 
     def add(self, item: frame.Frame, records: pa.RecordBatch, size_bytes: int) -> None:
-        first = item.first - self.base
         self.records.append(records)
-        self.numbers.append(pa.arange(first, first + item.count))
-        self.arrivals.append(pa.repeat(pa.scalar(item.arrival_ms, pa.int64()), item.count))
+        self.runs.append(item)
         self.rows += item.count
         self.size_bytes += size_bytes
 
     def cut(self) -> Iterator[pa.RecordBatch]:
-        whole = rows_of(joined(self.records), pa.concat_arrays(self.numbers), pa.concat_arrays(self.arrivals))
+        whole = rows_of(joined(self.records), self._numbers(), self._arrivals())
         pieces = max(-(-self.rows // SLICE_ROWS), -(-self.size_bytes // SLICE_BYTES))
         step = max(1, -(-self.rows // pieces)) if pieces else self.rows
         for start in range(0, self.rows, step):
             yield whole.slice(start, step)
 
+    def _numbers(self) -> pa.Array:
+        """One range, where nothing was lost between the frames."""
+        first, end = self.runs[0].first - self.base, self.runs[-1].end - self.base
+        if end - first == self.rows:
+            return pa.arange(first, end)
+        return _one([pa.arange(item.first - self.base, item.end - self.base) for item in self.runs])
+
+    def _arrivals(self) -> pa.Array:
+        return _one([pa.repeat(pa.scalar(item.arrival_ms, pa.int64()), item.count) for item in self.runs])
+
+
+def _one(arrays: list[pa.Array]) -> pa.Array:
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+
 
 def rows_of(records: pa.RecordBatch, numbers: pa.Array, arrivals: pa.Array) -> pa.RecordBatch:
     """Records as the delivery half sees them: with their ordinals, and an arrival time each."""
-    columns = {
-        "record": records.column("record"),
-        "row": numbers.cast(pa.int32()),
-        "part": pa.repeat(pa.scalar(0, pa.int32()), len(numbers)),
-        "arrival_ms": arrivals,
-    }
+    parts = pa.Array.from_buffers(pa.int32(), len(numbers), [None, pa.py_buffer(bytes(4 * len(numbers)))])
+    columns, schema = [records.column("record"), numbers.cast(pa.int32()), parts, arrivals], ROW_SCHEMA
     if "arrival_ms" in records.schema.names:
-        columns["arrival_ms"] = records.column("arrival_ms").fill_null(arrivals)
-    optional = [name for name in ("meta", "refused") if name in records.schema.names]
-    columns.update({name: records.column(name) for name in optional})
-    fields = [*ROW_SCHEMA, *(pa.field(name, pa.string()) for name in optional)]
-    return pa.record_batch(list(columns.values()), schema=pa.schema(fields))
+        columns[3] = records.column("arrival_ms").fill_null(arrivals)
+    for name in ("meta", "refused"):
+        if name in records.schema.names:
+            columns.append(records.column(name))
+            schema = schema.append(pa.field(name, pa.string()))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
