@@ -23,7 +23,7 @@ from firehose.config import MIB, DestinationBlock
 from firehose.contracts import Memo, Refused, Retry
 from firehose.model import Batch, Receipt
 from firehose.objects import ObjectEncoder, ObjectOptions
-from firehose.registry import Site
+from firehose.registry import Shared, Site
 
 Acl = Literal[
     "private",
@@ -88,8 +88,8 @@ class S3Options(ObjectOptions, aws.AwsOptions):
     acl: Acl | None = None  # AWS sends bucket-owner-full-control; buckets without ACLs and many stores refuse others
     tags: Annotated[dict[str, str], Field(max_length=10)] = {}
     if_none_match: Literal["auto", "on", "off"] = "auto"
-    multipart_threshold_mib: PartMib = 16
-    part_size_mib: PartMib = 16
+    multipart_threshold_mib: PartMib = 8
+    part_size_mib: PartMib = 8  # each delivery under way holds one part in memory
 
     @model_validator(mode="after")
     def _key_for_kms(self) -> S3Options:
@@ -111,10 +111,15 @@ class S3:
         self._threads = site.threads
         self._encoder = ObjectEncoder(options, site)
         self._headers = _headers(options, self._encoder.content_encoding)
-        self._client = aws.Client("s3", options, site.region, s3={"addressing_style": options.addressing_style})
+        style = {"addressing_style": options.addressing_style}
+        self._client = aws.Client(site.shared.of(aws.Clients), "s3", options, site.region, s3=style)
         # Whether objects are sent under the condition that their name is free. Falls to False for good once
         # the store has shown that it knows no such condition; two threads that find out at once do no harm.
         self._conditional = site.purpose == "data" and options.if_none_match != "off"
+
+    @staticmethod
+    def prepare(shared: Shared, region: str) -> None:
+        shared.of(aws.Clients).prepare("s3", region)
 
     async def check(self) -> None:
         await self._threads.run(self._check)

@@ -1,17 +1,19 @@
-"""The one door to AWS services and whatever speaks like them: the only file that imports boto3 or botocore.
+"""The one door to AWS services and whatever speaks like them: the only file that imports botocore.
 
-They are imported at the first call, because that takes a fifth of a second that a service without AWS need
-not spend. A client makes exactly one attempt per call: only the pipeline decides about retries (DESIGN 3,
-law 6). Whatever goes wrong comes out as `Failed`, whose text must never hold a secret. Credentials follow
-boto3's own chain unless they are given. Checksums of requests are sent only where an operation demands
-them: they halve the speed (DESIGN 4), and many stores refuse them.
+It is imported when it is needed, because it takes a quarter of a second and 25 MiB that a service without AWS
+need not spend; boto3 would take more, for what is not used here. Most of that is the descriptions of services: all
+clients of a process share them, and those with equal options are one client. A client makes exactly one attempt per
+call: only the pipeline decides about retries (DESIGN 3, law 6). Whatever goes wrong comes out as `Failed`, whose text
+must never hold a secret. Credentials follow boto's own chain unless they are given. Checksums of requests are sent
+only where an operation demands them: they halve the speed (DESIGN 4), and many stores refuse them.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, model_validator
@@ -20,6 +22,7 @@ from firehose.config import Block
 
 Url = Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/\S*)?$")]
 CONNECT_SECONDS = 10.0
+CONNECTIONS = 256  # that a client keeps: as many as there may be workers
 TEXT_LIMIT = 300  # characters of a far side's message that a reason may repeat
 CREDENTIALS_WAY_OUT = (
     "give access_key_id and secret_access_key, a profile or a role_arn, or set AWS_ACCESS_KEY_ID and"
@@ -64,16 +67,75 @@ class Failed(Exception):
         self.after_seconds = after_seconds
 
 
-class Client:
-    """One service's client, made at its first call, shared by all threads. `config` is botocore's Config."""
+class Clients:
+    """The clients of one process: one for all whose service, options and region are equal. Threads share it."""
 
-    def __init__(self, service: str, options: AwsOptions, region: str, **config: Any) -> None:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: dict[Hashable, Any] = {}
+        self._users = Counter[Hashable]()
+        self._models: Any = None  # botocore's loader: it keeps what it has read of the services' descriptions
+
+    def prepare(self, service: str, region: str) -> None:
+        """Loads what the service's first client would otherwise wait for."""
+        with self._lock:
+            self._make(service, AwsOptions(access_key_id="-", secret_access_key=SecretStr("-")), region, {}).close()
+
+    def take(self, service: str, options: AwsOptions, region: str, config: Mapping[str, Any]) -> tuple[Hashable, Any]:
+        """A client, made now unless there is one, and the key to give it back with."""
+        key = _key(service, options, region, config)
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = self._make(service, options, region, config)
+            self._users[key] += 1
+            return key, self._made[key]
+
+    def give_back(self, key: Hashable) -> None:
+        """Whoever had it last closes it."""
+        with self._lock:
+            self._users[key] -= 1
+            unused = None if self._users[key] else self._made.pop(key)
+        if unused is not None:
+            unused.close()
+
+    def _make(self, service: str, options: AwsOptions, region: str, config: Mapping[str, Any]) -> Any:
+        session = self._session(profile=options.profile)
+        if options.access_key_id is not None:
+            secret, token = _revealed(options.secret_access_key), _revealed(options.session_token)
+            session.set_credentials(options.access_key_id, secret, token)
+        if options.role_arn is not None:
+            provider = _role(session, options, region)
+            session = self._session()
+            session.register_component("credential_provider", provider)
+        return session.create_client(
+            service,
+            region_name=region,
+            endpoint_url=options.endpoint_url,
+            verify=_verify(options),
+            config=_settings(options, config),
+        )
+
+    def _session(self, **given: Any) -> Any:
+        import botocore.session
+
+        session = botocore.session.Session(**given)
+        if self._models is None:
+            self._models = session.get_component("data_loader")
+        session.register_component("data_loader", self._models)
+        return session
+
+
+class Client:
+    """One service's client, taken at its first call, shared by all threads. `config` is botocore's Config."""
+
+    def __init__(self, clients: Clients, service: str, options: AwsOptions, region: str, **config: Any) -> None:
+        self._clients = clients
         self._service = service
         self._options = options
         self._region = options.region or region
         self._config = config
-        self._making = threading.Lock()
-        self._made: Any = None
+        self._taking = threading.Lock()
+        self._taken: tuple[Hashable, Any] | None = None
 
     def call(self, operation: str, /, **arguments: Any) -> dict[str, Any]:
         """Calls the operation (in boto3's spelling) once. Raises `Failed`."""
@@ -81,32 +143,36 @@ class Client:
         return answer
 
     def close(self) -> None:
-        with self._making:
-            made, self._made = self._made, None
-        if made is not None:
-            made.close()
+        with self._taking:
+            taken, self._taken = self._taken, None
+        if taken is not None:
+            self._clients.give_back(taken[0])
 
     def _client(self) -> Any:
-        with self._making:
-            if self._made is None:
-                self._made = _client(self._service, self._options, self._region, self._config)
-            return self._made
+        with self._taking:
+            if self._taken is None:
+                self._taken = self._clients.take(self._service, self._options, self._region, self._config)
+            return self._taken[1]
 
 
-def _client(service: str, options: AwsOptions, region: str, config: dict[str, Any]) -> Any:
+def _key(service: str, options: AwsOptions, region: str, config: Mapping[str, Any]) -> Hashable:
+    """What makes two clients one. `options` may be of a block that has keys of its own."""
+    connection = tuple(getattr(options, key) for key in AwsOptions.model_fields)
+    return (service, region, connection, repr(sorted(config.items())))
+
+
+def _settings(options: AwsOptions, config: Mapping[str, Any]) -> Any:
     from botocore.config import Config
 
-    settings = Config(
+    return Config(
         connect_timeout=min(CONNECT_SECONDS, options.timeout_seconds),
         read_timeout=options.timeout_seconds,
         retries={"total_max_attempts": 1, "mode": "standard"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         tcp_keepalive=True,
+        max_pool_connections=CONNECTIONS,
         **config,
-    )
-    return _session(options, region).client(
-        service, endpoint_url=options.endpoint_url, verify=_verify(options), config=settings
     )
 
 
@@ -115,27 +181,12 @@ def _verify(options: AwsOptions) -> str | bool | None:
     return options.ca_file or (None if options.verify_tls else False)
 
 
-def _session(options: AwsOptions, region: str) -> Any:
-    import boto3
-
-    session = boto3.Session(
-        profile_name=options.profile,
-        aws_access_key_id=options.access_key_id,
-        aws_secret_access_key=_revealed(options.secret_access_key),
-        aws_session_token=_revealed(options.session_token),
-        region_name=region,
-    )
-    return session if options.role_arn is None else _in_role(session, options, region)
-
-
 def _revealed(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
 
 
-def _in_role(source: Any, options: AwsOptions, region: str) -> Any:
-    """A session with the role's credentials, asked of STS with the source's, renewed before they expire."""
-    import boto3
-    import botocore.session
+def _role(source: Any, options: AwsOptions, region: str) -> Any:
+    """Gives the role's credentials, asked of STS with the source's, renewed before they expire."""
     from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 
     asking: dict[str, str] = {"RoleArn": str(options.role_arn), "RoleSessionName": "firehose"}
@@ -143,7 +194,9 @@ def _in_role(source: Any, options: AwsOptions, region: str) -> Any:
         asking["ExternalId"] = options.role_external_id
 
     def fetch() -> dict[str, str]:
-        sts = source.client("sts", endpoint_url=options.sts_endpoint_url, verify=_verify(options))
+        sts = source.create_client(
+            "sts", region_name=region, endpoint_url=options.sts_endpoint_url, verify=_verify(options)
+        )
         given = sts.assume_role(**asking)["Credentials"]
         return {
             "access_key": given["AccessKeyId"],
@@ -158,9 +211,7 @@ def _in_role(source: Any, options: AwsOptions, region: str) -> Any:
         def load(self) -> Any:
             return DeferredRefreshableCredentials(fetch, self.METHOD)
 
-    session = botocore.session.Session()
-    session.register_component("credential_provider", CredentialResolver([Role()]))
-    return boto3.Session(botocore_session=session, region_name=region)
+    return CredentialResolver([Role()])
 
 
 def _told(call: Callable[[], Any]) -> Any:

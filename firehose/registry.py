@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import destinations
 import transforms
@@ -16,10 +16,23 @@ from firehose.runtime import Runtime, Threads
 if TYPE_CHECKING:
     from firehose.config import Block, DestinationBlock
 
+T = TypeVar("T")
 TABLES: Mapping[str, Mapping[str, str]] = {
     "destinations": destinations.TABLE,
     "transforms": transforms.TABLE,
 }
+
+
+class Shared:
+    """What the plug-ins of one process share, such as connections: one of each kind, made when first asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[type[Any], Any] = {}
+
+    def of(self, kind: type[T]) -> T:
+        if kind not in self._made:
+            self._made[kind] = kind()
+        return cast(T, self._made[kind])
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +46,7 @@ class Site:
     disk: Disk
     threads: Threads
     runtime: Runtime
+    shared: Shared = field(default_factory=Shared)
 
 
 def destination(block: DestinationBlock, site: Site) -> Destination:

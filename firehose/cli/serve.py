@@ -92,9 +92,10 @@ async def _verdicts(config: Config, timeout_seconds: float) -> list[Verdict]:
     runtime = Runtime()
     places = defaultdict[object, asyncio.Lock](asyncio.Lock)
     threads = runtime.threads("check", CHECK_THREADS)
+    shared = registry.Shared()
 
     async def verdict(block: DestinationBlock, stream: str, name: str, purpose: Literal["data", "errors"]) -> Verdict:
-        site = registry.Site(stream, name, purpose, config.service.region, LocalDisk(), threads, runtime)
+        site = registry.Site(stream, name, purpose, config.service.region, LocalDisk(), threads, runtime, shared)
         async with places[_container(block)]:
             reason = await _reached(block, site, timeout_seconds)
         return Verdict(stream, name, purpose, placed(block), not reason, reason)

@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from firehose import config, observe, registry
@@ -44,6 +45,7 @@ class Workshop:
     threads: Threads
     runtime: Runtime
     lookup: Callable[[str], str | None]
+    shared: registry.Shared = field(default_factory=registry.Shared)
     _benches: dict[tuple[str, str, int, int], Bench] = field(default_factory=dict)
     _retries: dict[tuple[str, str, int], RetryOptions] = field(default_factory=dict)
 
@@ -58,6 +60,17 @@ class Workshop:
             bench.users -= 1
             if bench.retired and not bench.users:
                 await _closed(bench.line)
+
+    def prepare(self) -> None:
+        """Loads what the first delivery to each kind of destination would otherwise wait for."""
+        blocks = [destination_blocks(entry.newest).values() for entry in self.catalogue.entries.values()]
+        for kind in sorted({str(block.get("type")) for block in chain.from_iterable(blocks)}):
+            try:
+                prepare = getattr(registry.plugin("destinations", kind), "prepare", None)
+                if prepare is not None:
+                    prepare(self.shared, self.region)
+            except Exception as error:  # a delivery will say so where people look for it
+                observe.log.warning("destination.prepare_failed", type=kind, reason=f"{type(error).__name__}: {error}")
 
     def retry(self, stream: str, destination: str) -> RetryOptions:
         """The newest version's retry options; those by default where it cannot be read."""
@@ -114,7 +127,8 @@ class Workshop:
         return self._open(stream, block, destination, "errors")
 
     def _open(self, stream: StreamConfig, block: DestinationBlock, destination: str, purpose: Any) -> Destination:
-        site = registry.Site(stream.name, destination, purpose, self.region, self.disk, self.threads, self.runtime)
+        place = (stream.name, destination, purpose)
+        site = registry.Site(*place, self.region, self.disk, self.threads, self.runtime, self.shared)
         return registry.destination(block, site)
 
 
