@@ -27,7 +27,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from firehose import config, observe
+from firehose import allocator, config, observe
 from firehose.buffer.disk import LocalDisk
 from firehose.buffer.outbox import DiskOutbox, Shelf
 from firehose.catalogue import Catalogue
@@ -96,6 +96,7 @@ class DeliveryHalf:
         )
         self._shelf.start(died)
         self._tell({"say": "ready"})
+        self._go(self._threads.run(self._workshop.prepare))
 
     async def handle(self, message: Message) -> None:
         """Does what a message says. Where that fails it looks for itself, a little later, until it succeeds."""
@@ -324,6 +325,7 @@ def main() -> None:
     os.dup2(2, 1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the parent, which tells us
         signal.signal(number, signal.SIG_IGN)
+    allocator.bounded()
     asyncio.run(_serve(protocol_out))
 
 
