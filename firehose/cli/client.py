@@ -1,4 +1,5 @@
-"""Talks to a running service over HTTP: the only file that imports httpx.
+"""Talks to a running service over HTTP: the only file that imports httpx, and only when it talks, since a service
+that starts need not spend the time and the memory.
 
 It never sends anything twice by itself, and tells whether a request that failed can have reached the service.
 """
@@ -7,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-import httpx
-
 from firehose.cli.show import Failure
+
+if TYPE_CHECKING:
+    import httpx
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
@@ -51,6 +53,8 @@ class Client:
     """Keeps connections to one service. Proxies of the environment are not for it."""
 
     def __init__(self, service: Service) -> None:
+        import httpx
+
         self.url = service.url.rstrip("/")
         headers = {"Authorization": f"Bearer {service.api_key}"} if service.api_key else {}
         timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
@@ -78,6 +82,8 @@ class Client:
         return _read(await self._request("POST", path, content=body, headers=dict(headers)))
 
     async def _request(self, method: str, path: str, **given: Any) -> httpx.Response:
+        import httpx
+
         try:
             return await self._http.request(method, self.url + path, **given)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
