@@ -27,6 +27,8 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
+import uvloop
+
 from firehose import allocator, config, observe
 from firehose.buffer.disk import LocalDisk
 from firehose.buffer.outbox import DiskOutbox, Shelf
@@ -326,7 +328,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the parent, which tells us
         signal.signal(number, signal.SIG_IGN)
     allocator.bounded()
-    asyncio.run(_serve(protocol_out))
+    uvloop.run(_serve(protocol_out))
 
 
 if __name__ == "__main__":

@@ -244,8 +244,7 @@ class DiskOutbox:
                 await self._more.wait()
 
     async def open(self, segment: Segment) -> Batch:
-        await self._log({"t": "trying"}, segment, sync=False)
-        return await self._blocking(partial(reading.batch, self._disk, self._data_dir, segment))
+        return await self._blocking(partial(self._open, segment))
 
     async def kept(self, segment: Segment) -> Iterable[Outcome] | None:
         path = layout.file_of(self._data_dir, segment, layout.OUT)
@@ -258,22 +257,28 @@ class DiskOutbox:
 
     async def commit(self, segment: Segment, totals: Totals) -> None:
         assert totals.records == segment.count, f"{totals} do not account for the {segment.count} records of {segment}"
-        origins = await self._blocking(partial(self._origins, segment))
-        await self._log({"t": "delivered", "n": totals.to_json(), "o": origins}, segment)
+        await self._blocking(partial(self._commit, segment, totals))
         self._shelf.delivered(segment, self.destination, totals)
 
     async def hold(self, segment: Segment, reason: str) -> None:
-        await self._log({"t": "held", "why": reason}, segment)
+        await self._blocking(partial(self._log, {"t": "held", "why": reason}, segment))
 
     async def rest(self, segment: Segment) -> None:
         """An attempt failed, and the process has survived it: earlier deaths were not this segment's doing."""
-        await self._log({"t": "resting"}, segment, sync=False)
+        await self._blocking(partial(self._log, {"t": "resting"}, segment, sync=False))
 
     def deaths(self, segment: Segment) -> int:
         return self._shelf.deaths(segment, self.destination)
 
     def memo(self, segment: Segment) -> Memo:
         return LedgerMemo(self._shelf.ledger, segment.key, self.destination)
+
+    def _open(self, segment: Segment) -> Batch:
+        self._log({"t": "trying"}, segment, sync=False)
+        return reading.batch(self._disk, self._data_dir, segment)
+
+    def _commit(self, segment: Segment, totals: Totals) -> None:
+        self._log({"t": "delivered", "n": totals.to_json(), "o": self._origins(segment)}, segment)
 
     def _origins(self, segment: Segment) -> frame.Origins:
         try:
@@ -285,12 +290,13 @@ class DiskOutbox:
         finally:
             view.close()
 
-    async def _log(self, entry: dict[str, object], segment: Segment, sync: bool = True) -> None:
-        whole = {**entry, "s": segment.key, "d": self.destination}
-        await self._blocking(partial(self._shelf.ledger.append, whole, sync=sync))
+    def _log(self, entry: dict[str, object], segment: Segment, sync: bool = True) -> None:
+        self._shelf.ledger.append({**entry, "s": segment.key, "d": self.destination}, sync=sync)
 
     async def _blocking(self, call: Callable[[], T]) -> T:
-        """Runs a disk call in a thread; a disk that fails is a reason to try again."""
+        """Runs disk calls in a thread: what belongs together goes in one call, since each hand-over costs more than
+        most of them. A disk that fails is a reason to try again.
+        """
         try:
             return await self._threads.run(call)
         except OSError as error:

@@ -141,8 +141,11 @@ class Pipeline:
             raise BrokenLaw(f"{segment}: {tally.records} records read, {len(receipt.refused)} rows refused of {tally}")
         if damaged:
             observe.damaged(f"{segment}: {damaged} of {segment.count} records are lost; its file is kept")
-        rejected = tally.rejected + _attempted(receipt.refused, attempts)
-        await self._set_down(segment, line.errors, rejected)
+        rejected = tally.rejected
+        if receipt.refused:
+            rejected += _attempted(receipt.refused, attempts)
+        if rejected:
+            await self._set_down(segment, line.errors, rejected)
         totals = Totals(
             delivered=tally.delivered - len(receipt.refused),
             dropped=tally.dropped,
