@@ -1,0 +1,81 @@
+"""Every record of every acknowledged request is in the objects, once: no figure counts without it."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from isal import isal_zlib
+
+from bench import corpus, load
+from bench.corpus import Shape
+
+_NUMBER = re.compile(rb'"number": "(\d{12})"')
+_ID = re.compile(rb'"id": "(\d{4}-\d{4})"')
+_GZIP = 16 + zlib.MAX_WBITS
+CLOSED_WITHOUT_ANSWER = (load.UNKNOWN,)  # such a request may or may not have been stored
+
+
+class Wrong(Exception):
+    """Records are missing, doubled or invented."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What one load sent: the number of its first request, and the fate of each."""
+
+    shape: Shape
+    first: int
+    flags: bytes
+
+
+def check(folder: Path, sent: Iterable[Sent]) -> None:
+    """Raises `Wrong` unless exactly the acknowledged requests were delivered, each record of them once."""
+    numbers, ids = Counter[int](), Counter[bytes]()
+    for text in _texts(folder):
+        numbers.update(map(int, _NUMBER.findall(text)))
+        ids.update(_ID.findall(text))
+    delivered = Counter[bytes]()
+    for one in sent:
+        bodies = Counter[int]()
+        for index, flag in enumerate(one.flags):
+            found = numbers.pop(one.first + index, 0)
+            allowed = (0, 1) if flag in CLOSED_WITHOUT_ANSWER else (int(flag == load.ACCEPTED),)
+            if found not in allowed:
+                raise Wrong(f"request {one.first + index} (fate {flag}) was delivered {found} times")
+            if found:
+                bodies[(one.first + index) % corpus.BODIES] += 1
+        for body, times in bodies.items():
+            delivered.update({f"{body:04d}-{row:04d}".encode(): times for row in range(one.shape.records)})
+    if numbers:
+        raise Wrong(f"requests were delivered that were never sent: {list(numbers)[:5]}")
+    if ids != delivered:
+        raise Wrong(f"records differ: missing {(delivered - ids).total()}, too many {(ids - delivered).total()}")
+
+
+def _texts(folder: Path) -> Iterator[bytes]:
+    """The lines of all objects, many at once, none cut."""
+    for path in folder.iterdir():
+        rest = b""
+        for piece in _pieces(path):
+            text = rest + piece
+            cut = text.rfind(b"\n") + 1
+            yield text[:cut]
+            rest = text[cut:]
+        if rest:
+            yield rest
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        unpacked = isal_zlib.decompressobj(_GZIP)
+        while data := file.read(1 << 20):
+            while data:
+                yield unpacked.decompress(data)
+                data = unpacked.unused_data
+                if unpacked.eof:
+                    unpacked = isal_zlib.decompressobj(_GZIP)

@@ -1,0 +1,70 @@
+"""The floors that figures stand beside, measured in the same run: a bare disk, a bare echo, a bare pipeline."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+from dataclasses import dataclass, replace
+
+from bench import measuring
+from bench.load import Plan
+from bench.rig import Rig
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A bare server under a load."""
+
+    cpu_seconds: float
+    seconds: float
+    requests: int
+    p99_ms: float
+
+
+def disk_seconds(rig: Rig, size_bytes: int, group_bytes: int) -> float:
+    """Writing as many bytes in groups of this size, an fdatasync after each."""
+    block = os.urandom(min(group_bytes, size_bytes))
+    path = rig.folder / "bare-disk"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    began = time.perf_counter()
+    for _ in range(max(1, size_bytes // len(block))):
+        os.write(descriptor, block)
+        os.fdatasync(descriptor)
+    seconds = time.perf_counter() - began
+    os.close(descriptor)
+    path.unlink()
+    return seconds
+
+
+def echo(rig: Rig, plan: Plan, answer_bytes: int) -> Floor:
+    """The same load on a server that only answers."""
+    server, port = rig.bare("bare_http", answer_bytes)
+    try:
+        before = measuring.cpu_seconds(server.pid)
+        said = rig.load(replace(plan, port=port))
+        assert said["accepted"] == said["sent"], said
+        cpu = measuring.cpu_seconds(server.pid) - before
+        return Floor(cpu, said["seconds"], said["accepted"], said["accepted_ms"]["p99"])
+    finally:
+        server.kill()
+
+
+def pipeline(rig: Rig, plan: Plan, answer_bytes: int) -> Floor:
+    """The same load on the least that any service must do, until its last object is put."""
+    server, port = rig.bare_pipeline(answer_bytes)
+    try:
+        before = measuring.cpu_seconds(server.pid)
+        loading = rig.prepare(replace(plan, port=port))
+        began = time.perf_counter()
+        loading.begin()
+        said = loading.ended()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        connection.request("POST", "/", b"end")
+        connection.getresponse().read()
+        connection.close()
+        assert said["accepted"] == said["sent"], said
+        cpu = measuring.cpu_seconds(server.pid) - before
+        return Floor(cpu, time.perf_counter() - began, said["accepted"], said["accepted_ms"]["p99"])
+    finally:
+        server.kill()
