@@ -21,10 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pybase64
 import uvloop
+from bench import bare_http
 from isal import igzip_lib
 from isal.isal_zlib import crc32
-
-from bench import bare_http
 
 SEGMENT_BYTES = 5 << 20
 HEAD = struct.Struct("<8sQQ")

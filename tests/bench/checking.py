@@ -9,14 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from isal import isal_zlib
-
 from bench import corpus, load
 from bench.corpus import Shape
+from isal import isal_zlib
 
 _NUMBER = re.compile(rb'"number": "(\d{12})"')
 _ID = re.compile(rb'"id": "(\d{4}-\d{4})"')
-_GZIP = 16 + zlib.MAX_WBITS
+GZIP = 16 + zlib.MAX_WBITS
 CLOSED_WITHOUT_ANSWER = (load.UNKNOWN,)  # such a request may or may not have been stored
 
 
@@ -72,10 +71,10 @@ def _texts(folder: Path) -> Iterator[bytes]:
 
 def _pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        unpacked = isal_zlib.decompressobj(_GZIP)
+        unpacked = isal_zlib.decompressobj(GZIP)
         while data := file.read(1 << 20):
             while data:
                 yield unpacked.decompress(data)
                 data = unpacked.unused_data
                 if unpacked.eof:
-                    unpacked = isal_zlib.decompressobj(_GZIP)
+                    unpacked = isal_zlib.decompressobj(GZIP)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-BODIES = 64  # prepared beforehand; request n sends body n % BODIES
+BODIES = 32  # prepared beforehand; request n sends body n % BODIES
 NUMBER = b"%012d"  # twelve digits behind twelve bytes: base64 encodes them by themselves
 NO_NUMBER = "-" * 12
 STREAM = "s0000"
@@ -21,6 +21,7 @@ LEVELS = ("INFO", "INFO", "INFO", "WARN", "ERROR")
 SERVICES = ("checkout", "search", "users", "billing")
 STATUSES = (200, 200, 200, 304, 404, 500)
 WORDS = ("request", "handled", "by", "worker", "after", "retry", "cache", "miss", "hit", "for", "customer")
+PHRASES = tuple(" ".join(random.Random(phrase).choices(WORDS, k=6)) for phrase in range(100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,13 @@ def event(dice: random.Random, body: int, row: int, size: int) -> bytes:
     head = (
         f'{{"number": "{NO_NUMBER if row else "0" * 12}", "id": "{body:04d}-{row:04d}", '
         f'"timestamp": "2026-03-01T12:{seconds // 60:02.0f}:{seconds % 60:06.3f}Z", '
-        f'"level": "{dice.choice(LEVELS)}", "service": "{dice.choice(SERVICES)}", "trace": "{dice.getrandbits(128):032x}", '
-        f'"status": {dice.choice(STATUSES)}, "latency_ms": {dice.expovariate(0.05):.2f}, '
+        f'"level": "{dice.choice(LEVELS)}", "service": "{dice.choice(SERVICES)}", '
+        f'"trace": "{dice.getrandbits(128):032x}", "status": {dice.choice(STATUSES)}, '
+        f'"latency_ms": {dice.expovariate(0.05):.2f}, '
         f'"path": "/api/v1/items/{dice.randrange(100000)}?page={dice.randrange(50)}", "message": "'
     )
     room = size - len(head) - 3
-    message = " ".join(dice.choices(WORDS, k=room // 3))[:room]
+    message = " ".join(dice.choices(PHRASES, k=room // 22 + 1))[:room]
     return f'{head}{message}"}}\n'.encode()
 
 

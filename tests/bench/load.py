@@ -107,9 +107,9 @@ class Connection:
             return
         received = self._received = self._received + data if self._received else data
         end = received.find(b"\r\n\r\n")
-        if end >= 0 and (length := _LENGTH.search(received, 0, end)) is not None:
-            if len(received) >= end + 4 + int(length[1]):
-                self._answered(received, end)
+        length = _LENGTH.search(received, 0, end) if end >= 0 else None
+        if length is not None and len(received) >= end + 4 + int(length[1]):
+            self._answered(received, end)
 
     def _answered(self, answer: bytes, end: int) -> None:
         load, number, self._received = self._load, self.number, b""
@@ -198,7 +198,7 @@ class Load:
         connections = [Connection(self, index % plan.streams) for index in range(first)]
         self.poll.register(STDIN, select.EPOLLIN | select.EPOLLHUP)
         print("ready", flush=True)
-        sys.stdin.buffer.raw.readline()  # type: ignore[attr-defined]  # unbuffered, as the poll sees it
+        os.read(STDIN, 16)
         self._began, wall, cpu = time.perf_counter(), time.time(), time.process_time()
         self._ends = self._began + plan.seconds if plan.seconds else float("inf")
         for connection in connections:

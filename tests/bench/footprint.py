@@ -1,0 +1,67 @@
+"""Memory: what a run needs above the idle service, however much is sent and however large the segments are."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from bench import measuring
+from bench.corpus import SHAPES
+from bench.load import Plan
+from bench.rig import rig
+from bench.work import Figures, Goal, Scale, Work
+
+SHAPE = SHAPES["ingest-100"]
+MB = 1_000_000
+
+
+def run(scale: Scale, *, megabytes: int, quick: int, segment_mib: int, quick_mib: int) -> Figures:
+    """Sampled from the first request until all is delivered, over both processes."""
+    buffering = {"size_mib": scale.of(segment_mib, quick_mib), "interval_seconds": 900}
+    with rig(buffering=buffering) as one:
+        one.start()
+        idle = measuring.memory(one.pid)
+        plan = Plan(one.service.port, "ingest-100", 16, requests=scale.of(megabytes, quick) * MB // SHAPE.size_bytes)
+        with measuring.Watch(one.pid) as watch:
+            said = one.load(plan)
+            one.deliver_all()
+        assert said["accepted"] == said["sent"], said
+        one.check()
+        return {
+            "idle_mb": idle.own,
+            "idle_pss_mb": idle.pss,
+            "peak_mb": watch.peak,
+            "above_idle_mb": watch.peak - idle.own,
+            "accepted_records_per_s": said["records"] / said["seconds"],
+        }
+
+
+GOALS = (
+    Goal("above_idle_mb", "MB above the idle service", "<=", 100),
+    Goal("idle_pss_mb", "MB PSS when idle", "<=", 130),
+)
+WORKS = (
+    Work(
+        "memory-600mb",
+        "600 MB through segments of 5 MiB",
+        GOALS,
+        partial(run, megabytes=600, quick=10, segment_mib=5, quick_mib=1),
+    ),
+    Work(
+        "memory-6gb",
+        "6 GB through segments of 5 MiB",
+        GOALS,
+        partial(run, megabytes=6000, quick=20, segment_mib=5, quick_mib=1),
+    ),
+    Work(
+        "memory-128mib",
+        "600 MB in segments of 128 MiB",
+        GOALS,
+        partial(run, megabytes=600, quick=20, segment_mib=128, quick_mib=8),
+    ),
+    Work(
+        "memory-512mib",
+        "1.2 GB in segments of 512 MiB",
+        GOALS,
+        partial(run, megabytes=1200, quick=20, segment_mib=512, quick_mib=16),
+    ),
+)
