@@ -16,6 +16,7 @@ from isal import isal_zlib
 _NUMBER = re.compile(rb'"number": "(\d{12})"')
 _ID = re.compile(rb'"id": "(\d{4}-\d{4})"')
 GZIP = 16 + zlib.MAX_WBITS
+READ_BYTES = 1 << 20
 CLOSED_WITHOUT_ANSWER = (load.UNKNOWN,)  # such a request may or may not have been stored
 
 
@@ -30,6 +31,7 @@ class Sent:
     shape: Shape
     first: int
     flags: bytes
+    bodies: int = corpus.BODIES  # request n sent body n % bodies
 
 
 def check(folder: Path, sent: Iterable[Sent]) -> None:
@@ -47,7 +49,7 @@ def check(folder: Path, sent: Iterable[Sent]) -> None:
             if found not in allowed:
                 raise Wrong(f"request {one.first + index} (fate {flag}) was delivered {found} times")
             if found:
-                bodies[(one.first + index) % corpus.BODIES] += 1
+                bodies[(one.first + index) % one.bodies] += 1
         for body, times in bodies.items():
             delivered.update({f"{body:04d}-{row:04d}".encode(): times for row in range(one.shape.records)})
     if numbers:
@@ -72,7 +74,7 @@ def _texts(folder: Path) -> Iterator[bytes]:
 def _pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         unpacked = isal_zlib.decompressobj(GZIP)
-        while data := file.read(1 << 20):
+        while data := file.read(READ_BYTES):
             while data:
                 yield unpacked.decompress(data)
                 data = unpacked.unused_data
