@@ -90,10 +90,10 @@ def main() -> int:
         except (Wrong, AssertionError) as error:
             print(f"  failed: {type(error).__name__}: {error}", flush=True)
             failed.append(name)
+        if chosen.json:  # after each: a bench that is broken off has told what it knew
+            chosen.json.write_text(json.dumps(report(results, scale), indent=1))
     print()
     table.show({name: medians(runs) for name, runs in results.items()})
-    if chosen.json:
-        chosen.json.write_text(json.dumps(report(results, scale), indent=1))
     if failed:
         print(f"failed: {', '.join(failed)}")
     return 1 if failed else 0

@@ -90,12 +90,12 @@ WORKS = (
         "ingest-1-64",
         "one event a request, 64 connections",
         _per_request(50_000),
-        partial(full_load, shape="ingest-1", connections=64, requests=200_000, quick=4000),
+        partial(full_load, shape="ingest-1", connections=64, requests=100_000, quick=4000),
     ),
     Work(
         "ingest-1-16",
         "one event a request, 16 connections",
         _per_request(40_000),
-        partial(full_load, shape="ingest-1", connections=16, requests=200_000, quick=4000),
+        partial(full_load, shape="ingest-1", connections=16, requests=100_000, quick=4000),
     ),
 )
