@@ -112,9 +112,9 @@ class Connection:
             self._answered(received, end)
 
     def _answered(self, answer: bytes, end: int) -> None:
-        load, number, self._received = self._load, self.number, b""
+        assert self.number >= 0, answer
+        load, self._received = self._load, b""
         load.answered(self, answer[9:12], time.perf_counter() - self._sent_at, len(answer), self._stream)
-        assert number >= 0, answer
         if self._rest or b"connection: close" in answer[:end].lower():
             self._reopen()
         self.number = -1

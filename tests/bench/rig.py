@@ -51,7 +51,9 @@ class Loading:
         """Waits for its end; its tally."""
         output = self.process.stdout
         assert output is not None
-        said: dict[str, Any] = json.loads(output.readline())
+        line = output.readline()
+        assert line, "the load has ended by itself"
+        said: dict[str, Any] = json.loads(line)
         self._input.close()
         assert self.process.wait(60) == 0
         return said
@@ -137,7 +139,7 @@ class Rig:
         return program, port
 
     def bare_pipeline(self, answer_bytes: int) -> tuple[Program, int]:
-        """It puts into the same store, below names that no check looks at, for these are taken away at once."""
+        """It puts its objects into the same store."""
         own = self.folder / f"floor-{self._loads}"
         own.mkdir()
         return self.bare("bare_pipeline", self._store_port, own, answer_bytes)

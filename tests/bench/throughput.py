@@ -15,7 +15,7 @@ ALLOWED = 0.6  # of the lower ceiling: what an end-to-end rate must reach where 
 
 
 def full_load(scale: Scale, *, shape: str, connections: int, requests: int, quick: int) -> Figures:
-    """One run: the load until all is delivered and checked, then the same load on each floor."""
+    """One run: the load until all is delivered, then the same load on each floor."""
     sort = SHAPES[shape]
     with rig() as one:
         one.start()
@@ -29,8 +29,8 @@ def full_load(scale: Scale, *, shape: str, connections: int, requests: int, quic
         store_cpu = measuring.cpu_seconds(one.store.pid) - store_cpu
         assert said["accepted"] == said["sent"], said
         one.sent.append(loading.sent)
-        one.check()
         bare = floors.pipeline(one, plan, said["answer_bytes"])
+        one.check()
         echo = floors.echo(one, plan, said["answer_bytes"])
         disk = floors.disk_seconds(one, said["bytes"], sort.size_bytes * connections)
         ceiling = min(said["records"] / disk, said["records"] / echo.seconds)
