@@ -26,6 +26,7 @@ from bench import corpus
 
 UNKNOWN, ACCEPTED, REFUSED, OTHER = range(4)  # what became of a request; UNKNOWN was never answered
 STDIN = 0
+READ_BYTES = 1 << 16  # most answers; more would be mapped and unmapped for each read
 LATE_SECONDS = 1.0  # a request that could not leave for so long is left out, and counted
 SILENCE_SECONDS = 60.0  # after which nothing more is waited for
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -97,7 +98,7 @@ class Connection:
 
     def _read(self) -> None:
         try:
-            data = os.read(self.fd, 1 << 18)
+            data = os.read(self.fd, READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
