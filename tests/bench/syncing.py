@@ -30,7 +30,7 @@ def _rates(scale: Scale, streams: int, connections: int, milliseconds: int) -> l
     with rig(streams=streams) as one:
         slowed(one, milliseconds)
         one.start()
-        plan = Plan(one.service.port, "ingest-100", connections, seconds=scale.of(10, 1), streams=streams)
+        plan = Plan(one.service.port, "ingest-100", connections, seconds=scale.of(5, 1), streams=streams)
         said = one.load(plan)
         assert said["accepted"] == said["sent"], said
         one.deliver_all()
