@@ -23,7 +23,7 @@ from firehose.config import MIB, DestinationBlock
 from firehose.contracts import Memo, Refused, Retry
 from firehose.model import Batch, Receipt
 from firehose.objects import ObjectEncoder, ObjectOptions
-from firehose.registry import Shared, Site
+from firehose.registry import Site
 
 Acl = Literal[
     "private",
@@ -116,10 +116,6 @@ class S3:
         # Whether objects are sent under the condition that their name is free. Falls to False for good once
         # the store has shown that it knows no such condition; two threads that find out at once do no harm.
         self._conditional = site.purpose == "data" and options.if_none_match != "off"
-
-    @staticmethod
-    def prepare(shared: Shared, region: str) -> None:
-        shared.of(aws.Clients).prepare("s3", region)
 
     async def check(self) -> None:
         await self._threads.run(self._check)

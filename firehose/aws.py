@@ -1,10 +1,10 @@
-"""The one door to AWS services and whatever speaks like them: the only file that imports botocore.
+"""The one door to AWS services and whatever speaks like them: the only file that imports boto3 or botocore.
 
-It is imported when it is needed, because it takes a quarter of a second and 25 MiB that a service without AWS
-need not spend; boto3 would take more, for what is not used here. Most of that is the descriptions of services: all
-clients of a process share them, and those with equal options are one client. A client makes exactly one attempt per
-call: only the pipeline decides about retries (DESIGN 3, law 6). Whatever goes wrong comes out as `Failed`, whose text
-must never hold a secret. Credentials follow boto's own chain unless they are given. Checksums of requests are sent
+They are imported at the first call, because they take a quarter of a second and 25 MiB that a service without AWS need
+not spend. Most of that is the descriptions of services: all clients of a process share them, and those with equal
+options are one client. A client makes exactly one attempt per call: only the pipeline decides about retries (DESIGN 3,
+law 6). Whatever goes wrong comes out as `Failed`, whose text must never hold a secret. Credentials follow boto3's own
+chain unless they are given. Checksums of requests are sent
 only where an operation demands them: they halve the speed (DESIGN 4), and many stores refuse them.
 """
 
@@ -76,11 +76,6 @@ class Clients:
         self._users = Counter[Hashable]()
         self._models: Any = None  # botocore's loader: it keeps what it has read of the services' descriptions
 
-    def prepare(self, service: str, region: str) -> None:
-        """Loads what the service's first client would otherwise wait for."""
-        with self._lock:
-            self._make(service, AwsOptions(access_key_id="-", secret_access_key=SecretStr("-")), region, {}).close()
-
     def take(self, service: str, options: AwsOptions, region: str, config: Mapping[str, Any]) -> tuple[Hashable, Any]:
         """A client, made now unless there is one, and the key to give it back with."""
         key = _key(service, options, region, config)
@@ -99,6 +94,8 @@ class Clients:
             unused.close()
 
     def _make(self, service: str, options: AwsOptions, region: str, config: Mapping[str, Any]) -> Any:
+        import boto3
+
         session = self._session(profile=options.profile)
         if options.access_key_id is not None:
             secret, token = _revealed(options.secret_access_key), _revealed(options.session_token)
@@ -107,9 +104,9 @@ class Clients:
             provider = _role(session, options, region)
             session = self._session()
             session.register_component("credential_provider", provider)
-        return session.create_client(
+        made: Any = boto3.Session(botocore_session=session, region_name=region)
+        return made.client(
             service,
-            region_name=region,
             endpoint_url=options.endpoint_url,
             verify=_verify(options),
             config=_settings(options, config),

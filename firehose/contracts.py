@@ -164,8 +164,7 @@ class Destination(Protocol):
     ids. These derive only from the batch's `Segment`, `row`, `part` and `partition`. It raises `Retry` or `Refused`;
     anything else raised is a bug, and the segment is held. Only the pipeline decides about retries, deadlines, the
     error output and backup. It never hands over a batch without rows. `deliver` may run for several segments at once;
-    `close` may be called twice. Its class may have a static method `prepare(shared, region)`: called once when a
-    process starts, it loads what the first delivery would otherwise wait for.
+    `close` may be called twice.
     """
 
     async def check(self) -> None:

@@ -98,7 +98,6 @@ class DeliveryHalf:
         )
         self._shelf.start(died)
         self._tell({"say": "ready"})
-        self._go(self._threads.run(self._workshop.prepare))
 
     async def handle(self, message: Message) -> None:
         """Does what a message says. Where that fails it looks for itself, a little later, until it succeeds."""

@@ -52,7 +52,7 @@ def test_another_region_or_style_is_another_client() -> None:
 
 
 def test_the_models_of_a_service_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Preparing a service reads its description, and no client reads it again."""
+    """A service's first client reads its description, and no later one reads it again."""
     from botocore.loaders import JSONFileLoader
 
     read: list[str] = []
@@ -64,10 +64,9 @@ def test_the_models_of_a_service_are_read_once(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(JSONFileLoader, "load_file", counted)
     clients = Clients()
-    clients.prepare("s3", "us-east-1")
+    clients.take("s3", AwsOptions(**KEYS), "us-east-1", {})
     assert read
     read.clear()
-    clients.take("s3", AwsOptions(**KEYS), "us-east-1", {})
     clients.take("s3", AwsOptions(**{**KEYS, "timeout_seconds": 5}), "eu-west-1", {})
     assert read == []
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 from firehose import config, observe, registry
@@ -60,17 +59,6 @@ class Workshop:
             bench.users -= 1
             if bench.retired and not bench.users:
                 await _closed(bench.line)
-
-    def prepare(self) -> None:
-        """Loads what the first delivery to each kind of destination would otherwise wait for."""
-        blocks = [destination_blocks(entry.newest).values() for entry in self.catalogue.entries.values()]
-        for kind in sorted({str(block.get("type")) for block in chain.from_iterable(blocks)}):
-            try:
-                prepare = getattr(registry.plugin("destinations", kind), "prepare", None)
-                if prepare is not None:
-                    prepare(self.shared, self.region)
-            except Exception as error:  # a delivery will say so where people look for it
-                observe.log.warning("destination.prepare_failed", type=kind, reason=f"{type(error).__name__}: {error}")
 
     def retry(self, stream: str, destination: str) -> RetryOptions:
         """The newest version's retry options; those by default where it cannot be read."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from batches import Notes, batch, segment
 
-from firehose import config, registry
+from firehose import config
 from firehose.buffer.disk import LocalDisk
 from firehose.catalogue import Catalogue
 from firehose.delivery.pipeline import Obstructed
@@ -214,27 +214,3 @@ def test_merged_definition_is_a_stream_of_its_own(place: Place) -> None:
     merged = merged_definition(place.catalogue.entries["app"], 1, "two")
     read = config.stream("app", merged)
     assert list(read.destinations) == ["two"]
-
-
-def test_prepares_what_the_catalogue_names(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each kind of destination is prepared once; one that cannot be harms nobody."""
-    prepared: list[str] = []
-
-    class Ready:
-        @staticmethod
-        def prepare(shared: registry.Shared, region: str) -> None:
-            assert shared is place.workshop.shared
-            prepared.append(region)
-
-    class Broken:
-        @staticmethod
-        def prepare(shared: registry.Shared, region: str) -> None:
-            raise RuntimeError("no such library")
-
-    kinds = {"a-broken": Broken, "folder": object, "s3": Ready}
-    monkeypatch.setattr(registry, "plugin", lambda kind, name: kinds[name])
-    for name in ("one", "two"):
-        blocks = [{"type": kind} for kind in ("a-broken", "s3", "unknown", "folder")]
-        place.follow(**{name: {"destinations": blocks}})
-    place.workshop.prepare()
-    assert prepared == ["us-east-1"]
