@@ -30,6 +30,7 @@ from firehose.http.aws_json import BODY_LIMIT_BYTES, AwsJson
 from firehose.http.control import Control
 from firehose.http.front import Front
 from firehose.http.server import Server, server
+from firehose.http.turns import Turns
 from firehose.http.wire import Route
 from firehose.ingest.dialects.firehose_api import FirehosePuts
 from firehose.ingest.dialects.generic import PREFIX, Generic
@@ -266,6 +267,8 @@ class Service:
             min(int(service.body_limit_mib * MIB), BODY_LIMIT_BYTES),
         ).route()
 
+        turns = Turns(service.queue_seconds)
+
         def routes(method: str, path: str, headers: Mapping[bytes, bytes]) -> tuple[str, Route] | None:
             if path.startswith(PREFIX):
                 return "ingest", generic
@@ -273,7 +276,7 @@ class Service:
                 return "aws", aws
             return None
 
-        return Front(routes, api(self, keys), self._admission, service.body_seconds, self._requests)
+        return Front(routes, api(self, keys), self._admission, service.body_seconds, self._requests, turns)
 
 
 def listen(config: Config) -> socket.socket:

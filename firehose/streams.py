@@ -212,7 +212,8 @@ class Streams:
             int(options.max_record_kib * 1024),
             self._service.body_limit_records,
         )
-        return Intake(stream.name, self._appenders[stream.name], split, options.strict, options.source.type)
+        appender = self._appenders[stream.name]
+        return Intake(stream.name, appender, split, options.strict, options.source.type, appender.make_sure_of_room)
 
     def _limits(self, stream: StreamConfig) -> Limits:
         options = stream.options

@@ -144,7 +144,7 @@ class DiskAppender:
         size_bytes = recovery.record_bytes(records.column(0))
         if not records.num_rows and origin is None:
             return Position(self._lane.name if self._lane else "", 0, 0)
-        self._make_sure_of_room(size_bytes)
+        self.make_sure_of_room(size_bytes)
         waiting = Waiting(records, size_bytes, origin, asyncio.get_running_loop().create_future())
         if not self._group:
             self._group_ms = self._runtime.now_ms()
@@ -231,8 +231,8 @@ class DiskAppender:
     def _lanes(self) -> list[Lane]:
         return [*self._abandoned, self._lane] if self._lane else self._abandoned
 
-    def _make_sure_of_room(self, size_bytes: int) -> None:
-        """The disk is asked once for each group, not for each append."""
+    def make_sure_of_room(self, size_bytes: int) -> None:
+        """Raises `Full` where so many bytes cannot be taken now. The disk is asked once for each group of appends."""
         if not self._group:
             self._room = self._measured_room()
         room_bytes, reason = self._room

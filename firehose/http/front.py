@@ -71,7 +71,7 @@ class Front:
         return None if self.admission.admit(size) else self.overload(route)
 
     def overload(self, route: Route) -> Reply:
-        return route.refuse(503, "too many bytes in flight", OVERLOAD_SECONDS)
+        return route.refuse(503, "more is sent than can be taken", OVERLOAD_SECONDS)
 
     def limit_bytes(self, route: Route) -> int:
         """What can never be admitted is too large, however much patience the client has."""

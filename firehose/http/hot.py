@@ -127,6 +127,7 @@ class HotProtocol(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._request: Request | None = None  # whose body is read, or which is being answered
         self._answering = False
+        self._body = b""  # that is whole, until its turn comes
         self._answer_to_come: Coroutine[Any, None, Reply]
         self._chunks: list[memoryview] = []
         self._left = 0  # bytes of the body to come
@@ -214,9 +215,16 @@ class HotProtocol(asyncio.Protocol):
             self._handle(self._request, b"".join(chunks))
 
     def _handle(self, request: Request, body: bytes) -> None:
-        self._answering, self._deadline = True, NEVER
-        self._answer_to_come = request.route.finish(request.head, body)
-        self._front.turns.take(request.route.stream(request.head, body), len(body), self._drive)
+        self._answering, self._deadline, self._body = True, NEVER, body
+        if not self._front.turns.take(request.route.stream(request.head, body), len(body), self._start):
+            self._body = b""
+            self._answer(self._front.overload(request.route))
+
+    def _start(self) -> None:
+        assert self._request is not None
+        body, self._body = self._body, b""
+        self._answer_to_come = self._request.route.finish(self._request.head, body)
+        self._drive()
 
     def _drive(self, _: object = None) -> None:
         """Runs the handler until it waits for something, and on from there once that is done: without a task, for a

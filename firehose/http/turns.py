@@ -3,6 +3,8 @@
 What an answer costs is paid in the event loop, and an answer takes several turns of it: a burst of one stream's bodies
 in each of them would add up to many times what another stream's small request takes by itself. So each turn handles
 only so much, one request of each stream after the other; a request that comes when nothing waits is handled at once.
+Where a stream's requests have waited for too long its next ones are turned away, and only its: whoever sends more than
+can be taken hears of it soon, while it is cheap to say so.
 """
 
 from __future__ import annotations
@@ -15,30 +17,41 @@ TURN_BYTES = 512 * 1024  # of bodies handled in one turn of the loop: about a mi
 REQUEST_BYTES = 8 * 1024  # what a request costs beside its body, in the same coin
 
 Handle = Callable[[], None]
+Ready = tuple[float, int, Handle]  # since when, bytes of the body, what to do
 
 
 class Turns:
     """`waiting` requests are bounded by the connections: each has at most one."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_seconds: float = 1.0) -> None:
+        """`patience_seconds`: how long the first of a stream's requests may have waited when another one comes."""
+        self._patience_seconds = patience_seconds
         self._left = TURN_BYTES
         self._turn_is_due = False
-        self._ready: dict[Hashable, deque[tuple[int, Handle]]] = {}  # in the order of the streams' next turns
+        self._ready: dict[Hashable, deque[Ready]] = {}  # in the order of the streams' next turns
 
     @property
     def waiting(self) -> int:
         return sum(map(len, self._ready.values()))
 
-    def take(self, stream: Hashable, size_bytes: int, handle: Handle) -> None:
-        """Calls `handle` now or in one of the next turns."""
-        if self._ready or self._left <= 0:
-            self._ready.setdefault(stream, deque()).append((size_bytes, handle))
-        else:
-            self._left -= size_bytes + REQUEST_BYTES
-            handle()
+    def take(self, stream: Hashable, size_bytes: int, handle: Handle) -> bool:
+        """Calls `handle` now or in one of the next turns. False, and never, where the stream's queue is too old."""
         if not self._turn_is_due:
             self._turn_is_due = True
             asyncio.get_running_loop().call_soon(self._begin)
+        if not self._ready and self._left > 0:
+            self._left -= size_bytes + REQUEST_BYTES
+            handle()
+            return True
+        return self._queue(stream, size_bytes, handle)
+
+    def _queue(self, stream: Hashable, size_bytes: int, handle: Handle) -> bool:
+        now = asyncio.get_running_loop().time()
+        requests = self._ready.setdefault(stream, deque())
+        if requests and now - requests[0][0] > self._patience_seconds:
+            return False
+        requests.append((now, size_bytes, handle))
+        return True
 
     def _begin(self) -> None:
         self._left, self._turn_is_due = TURN_BYTES, False
@@ -52,7 +65,7 @@ class Turns:
         """One request of the stream whose turn it is, which then goes behind the others."""
         stream = next(iter(self._ready))
         requests = self._ready.pop(stream)
-        size_bytes, handle = requests.popleft()
+        _, size_bytes, handle = requests.popleft()
         if requests:
             self._ready[stream] = requests
         self._left -= size_bytes + REQUEST_BYTES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from firehose.contracts import Appender
@@ -19,6 +19,7 @@ class Intake:
     split: SplitOptions
     strict: bool = False
     source: str = "direct_put"
+    room: Callable[[int], None] = lambda size_bytes: None  # raises `Full` where so many bytes could not be taken now
     singles: Gathering = field(init=False)
 
     def __post_init__(self) -> None:

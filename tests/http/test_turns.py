@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from virtual_time import run
+
 from firehose.http.turns import TURN_BYTES, Turns
 
 
@@ -73,3 +75,20 @@ async def test_nothing_is_forgotten() -> None:
     handle(0)
     await until(lambda: len(seen) == 51)
     assert turns.waiting == 0
+
+
+def test_patience() -> None:
+    """A stream whose requests wait for too long gets no further ones, while the others do; afterwards it does again."""
+
+    async def scenario() -> None:
+        turns, seen = Turns(patience_seconds=1.0), list[str]()
+        assert turns.take("noisy", TURN_BYTES, lambda: seen.append("first"))
+        assert turns.take("noisy", 1, lambda: seen.append("second"))
+        asyncio.get_running_loop().jump(1.5)  # type: ignore[attr-defined]  # a busy turn of the loop
+        assert not turns.take("noisy", 1, lambda: seen.append("never"))
+        assert turns.take("quiet", 1, lambda: seen.append("quiet"))
+        await until(lambda: turns.waiting == 0)
+        assert turns.take("noisy", 1, lambda: seen.append("again"))
+        assert seen == ["first", "second", "quiet", "again"]
+
+    run(scenario())

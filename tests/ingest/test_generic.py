@@ -155,3 +155,19 @@ async def test_names_are_not_told_to_strangers(generic: Generic) -> None:
     """A post without a key is told nothing of which streams there are."""
     known, unknown = head(x_refuse=b"1"), head("nobody", x_refuse=b"1")
     assert (await ask(generic, known)).status == (await ask(generic, unknown)).status == 401
+
+
+async def test_no_room(intakes: dict[str, Intake], generic: Generic, kept: Kept) -> None:
+    """A large body that could not be taken is refused by its head alone; a small one is not asked about."""
+    asked: list[int] = []
+
+    def room(size_bytes: int) -> None:
+        asked.append(size_bytes)
+        raise Full("the buffer is at its limit", 5.0)
+
+    intakes["app"] = Intake("app", kept, SplitOptions(), room=room)
+    reply = generic.route().begin(head(content_length=b"50000"))
+    assert reply is not None
+    assert (reply.status, dict(reply.headers)[b"retry-after"], asked) == (503, b"5", [50_000])
+    assert generic.route().begin(head(content_length=b"500")) is None
+    assert asked == [50_000]

@@ -16,7 +16,7 @@ from firehose.contracts import Unavailable, Unsure
 from firehose.http.admission import OVERLOAD_SECONDS, Admission
 from firehose.http.wire import JSON, Head, Reply, Route
 from firehose.ingest.decoding import TooLarge, Undecodable, decode
-from firehose.ingest.intake import Intakes
+from firehose.ingest.intake import Intake, Intakes
 from firehose.ingest.salvage import TooMany
 from firehose.ingest.splitting import Split, one_object, split
 from firehose.model import Position
@@ -27,6 +27,7 @@ ALLOW = (b"allow", b"GET, HEAD, OPTIONS, POST, PUT")
 ACCEPTED_ONE = Reply(200, b'{"accepted":1,"rejected":0}', JSON)
 PROBES = ("GET", "HEAD", "OPTIONS")
 LARGE_BYTES = 256 * 1024  # from here on a body is cut in a thread, so that it holds up nobody
+EARLY_BYTES = 8 * 1024  # from here on it pays to ask for room before a body is read and cut
 LARGE_ENCODED_BYTES = 4 * 1024  # and from here on where it may grow a thousandfold
 SHOWN_CHARACTERS = 64  # of a name that no stream has: the sender decides its length, we decide the answer's
 
@@ -57,7 +58,7 @@ class Generic:
             return Reply(405, b'{"error":"use POST or PUT"}', (*JSON, ALLOW))
         if self.intakes[name].source != "direct_put":
             return refuse(400, f"'{name}' takes its records from a {self.intakes[name].source}, not over HTTP")
-        return None
+        return _no_room(head, self.intakes[name])
 
     async def _finish(self, head: Head, body: bytes) -> Reply:
         intake = self.intakes.get(head.path.removeprefix(PREFIX))
@@ -76,7 +77,7 @@ class Generic:
             return refuse(413, f"the body is larger than {error.limit_bytes} bytes once decoded")
         grown = max(0, len(plain) - len(body))  # the body itself was admitted before it was read
         if not self.admission.admit(grown):
-            return refuse(503, "too many bytes in flight", OVERLOAD_SECONDS)
+            return refuse(503, "more is sent than can be taken", OVERLOAD_SECONDS)
         try:
             single = one_object(plain, intake.split)
             if single is not None:
@@ -100,6 +101,18 @@ class Generic:
     def _limit_bytes(self) -> int:
         """What can never be admitted is too large, however much patience the client has."""
         return min(self.decoded_limit_bytes, self.admission.limit_bytes)
+
+
+def _no_room(head: Head, intake: Intake) -> Reply | None:
+    """A large body that will be refused is refused before it is read and cut."""
+    length = head.headers.get(b"content-length", b"")
+    if not length.isdigit() or int(length) < EARLY_BYTES:
+        return None
+    try:
+        intake.room(int(length))
+    except Unavailable as error:
+        return refuse(503, error.reason, error.after_seconds)
+    return None
 
 
 async def _answered(append: Awaitable[Position], stored: Reply) -> Reply:
