@@ -1,8 +1,8 @@
 """Which delivery streams exist, in which versions: the one answer for both halves (DESIGN 3.4).
 
-Kept in `<data_dir>/catalog`, a JSON object {"format": 1, "streams": {name: entry}}, written whole by the ingest half
-alone and read by both. A definition is kept as it was written: its `${...}` references are resolved by whoever uses
-it, so no secret is ever stored here.
+Kept in `<data_dir>/catalog`, a JSON object {"format": 2, "streams": {name: entry}, "crc"} (see `checked_json`), written
+whole by the ingest half alone and read by both. A definition is kept as it was written: its `${...}` references are
+resolved by whoever uses it, so no secret is ever stored here.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from firehose import checked_json
 from firehose.contracts import Disk
-from firehose.model import NewerFormat
 
-FORMAT = 1
 State = Literal["CREATING", "CREATING_FAILED", "DELETING", "DELETING_FAILED", "ACTIVE"]
 Definition = Mapping[str, Any]
 
@@ -99,9 +98,7 @@ class Catalogue:
         if not self._disk.exists(self._path):
             return
         try:
-            said = json.loads(self._disk.read(self._path))
-            if said["format"] > FORMAT:
-                raise NewerFormat(self._path, said["format"], FORMAT)
+            said = checked_json.decode(self._path, self._disk.read(self._path))
             self.entries = _entries(said["streams"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise Damaged(f"{self._path} cannot be understood: {error!r}") from error
@@ -144,7 +141,7 @@ class Catalogue:
 
     def _write(self, entries: Mapping[str, Entry]) -> None:
         streams = {name: asdict(entry) for name, entry in entries.items()}
-        self._disk.replace(self._path, json.dumps({"format": FORMAT, "streams": streams}, indent=1).encode())
+        self._disk.replace(self._path, checked_json.encode({"streams": streams}, indent=1))
 
 
 def _new(name: str, definition: Definition, now_ms: int, version: int) -> Entry:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from faulty_disk import Fault, FaultyDisk
 
+from firehose import checked_json
 from firehose.catalogue import Catalogue, opened
 from firehose.model import NewerFormat
 
@@ -145,8 +145,8 @@ def test_newer_format_is_refused() -> None:
     """A catalogue of a later release is refused by name."""
     disk = FaultyDisk()
     disk.make_folder(ROOT)
-    disk.put(PATH, json.dumps({"format": 2, "streams": {}}).encode())
-    with pytest.raises(NewerFormat, match="/data/catalog has format version 2, this release reads up to 1"):
+    disk.put(PATH, checked_json.encode({"format": 3, "streams": {}}))
+    with pytest.raises(NewerFormat, match="/data/catalog has format version 3, this release reads up to 2"):
         Catalogue(disk, ROOT)
 
 

@@ -15,7 +15,7 @@ from running import NEVER, Running, imbalances, running, text, to_folder
 from sites import FlakyDisk
 from structlog.testing import capture_logs
 
-from firehose import config
+from firehose import checked_json, config
 from firehose.buffer.disk import LocalDisk
 from firehose.http.aws_json import BODY_LIMIT_BYTES
 from firehose.model import NewerFormat
@@ -438,7 +438,7 @@ async def test_port_taken(tmp_path: Path) -> None:
 async def test_newer_data_dir(tmp_path: Path) -> None:
     """A data folder of a newer release is refused by the version that it needs, and is free for that one."""
     (tmp_path / "data").mkdir()
-    (tmp_path / "data/catalog").write_text('{"format": 7, "streams": {}}')
+    (tmp_path / "data/catalog").write_bytes(checked_json.encode({"format": 7, "streams": {}}))
     with pytest.raises(NewerFormat, match="format 7"):
         await service(tmp_path, {}).start()
     (tmp_path / "data/catalog").unlink()

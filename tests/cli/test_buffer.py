@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from cli.running import failing, firehose, good
 
+from firehose import checked_json
 from firehose.buffer import layout
 from firehose.buffer.disk import LocalDisk
 from firehose.buffer.lane import Group, Lane
@@ -213,7 +214,7 @@ def test_verify_reads_ledger_and_catalogue(folder: Folder) -> None:
 
 def test_a_newer_folder_is_refused(folder: Folder) -> None:
     """A folder of a later release is not guessed at: the message names the version."""
-    Path(f"{folder.data_dir}/catalog").write_text('{"format": 99, "streams": {}}')
+    Path(f"{folder.data_dir}/catalog").write_bytes(checked_json.encode({"format": 99, "streams": {}}))
     for command in ("ls", "verify"):
         assert "format version 99" in failing("buffer", command, "-c", folder.config)
 
