@@ -1,7 +1,8 @@
 """The delivery half's own log: what was delivered where, what is held, totals, cursors.
 
-One file, `<data_dir>/ledger`, of text lines, each `<CRC-32 of the rest, 8 hex digits> <JSON>\\n`. The first says
-`{"ledger": 1}`. The others, by their key `t` (`s` is [stream, lane, first], `d` a destination's name):
+One file, `<data_dir>/ledger`, of text lines, each `<CRC-32 of the rest, 8 hex digits> <number of the line> <JSON>\\n`
+(in format 1 without the number). The first, number 0, says `{"ledger": 2}`. The others, by their key `t` (`s` is
+[stream, lane, first], `d` a destination's name):
 
     delivered  s, d, n: totals, o: origins of the segment, see `frame`
     held       s, d, why                     set aside until a person releases it
@@ -13,8 +14,9 @@ One file, `<data_dir>/ledger`, of text lines, each `<CRC-32 of the rest, 8 hex d
     totals     stream, d, n                  sums of segments that are gone (written by a fold)
     origins    stream, o                     likewise
 
-A line that is torn or damaged is passed over and reported. The file is folded into a new one (written, synced,
-renamed) when it has grown, and after a failed write or sync, so that nothing is ever appended behind an unknown end.
+A line that is torn, damaged or there twice is passed over and reported, and so are lines that are missing. The file
+is folded into a new one (written, synced, renamed) when it has grown, and after a failed write or sync, so that nothing
+is ever appended behind an unknown end.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -33,7 +36,7 @@ from firehose.buffer.frame import Origins, newest
 from firehose.contracts import Disk, Writer
 from firehose.model import NewerFormat, SegmentKey, Totals
 
-FORMAT = 1
+FORMAT = 2
 FOLD_BYTES = 4 * 1024 * 1024
 Place = tuple[SegmentKey, str]  # a segment at a destination
 StreamPlace = tuple[str, str]  # a stream at a destination
@@ -158,7 +161,7 @@ class Ledger:
         self._write_lock = threading.Lock()
         self._sync_lock = threading.Lock()
         self._writer: Writer | None = None
-        self._size = self._folded = self._written = self._synced = 0
+        self._size = self._folded = self._written = self._synced = self._lines = 0
         self.book, bad = read_book(disk, path)
         for problem in bad:
             report(problem)
@@ -173,7 +176,7 @@ class Ledger:
             if self._writer is None or self._size > FOLD_BYTES + 2 * self._folded:
                 self._fold()
             else:
-                self._write(b"".join(_line(entry) for entry in entries))
+                self._write(entries)
             self._written += 1
             ticket, writer = self._written, self._writer
         if sync and writer is not None:
@@ -188,10 +191,12 @@ class Ledger:
         with self._write_lock:
             self._close()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, entries: Iterable[dict[str, Any]]) -> None:
         assert self._writer is not None
+        lines = [_line(number, entry) for number, entry in enumerate(entries, self._lines)]
+        self._lines += len(lines)
         try:
-            self._size += self._writer.write(data)
+            self._size += self._writer.write(b"".join(lines))
         except OSError:
             self._close()
             raise
@@ -218,11 +223,12 @@ class Ledger:
         self._close()
         for key in self._gone(self.book.delivered):
             self.book.forget(key)
-        lines = [_line({"ledger": FORMAT}), *(_line(entry) for entry in self.book.folded())]
+        lines = [_line(number, entry) for number, entry in enumerate(chain(({"ledger": FORMAT},), self.book.folded()))]
         content = b"".join(lines)
         self._disk.replace(self._path, content)
         self._writer = self._disk.reopen(self._path, len(content))
         self._size = self._folded = len(content)
+        self._lines = len(lines)
         self._synced = self._written + 1
 
     def _close(self) -> None:
@@ -233,38 +239,68 @@ class Ledger:
                 writer.close()
 
 
-def _line(entry: dict[str, Any]) -> bytes:
-    said = json.dumps(entry, separators=(",", ":")).encode()
+def _line(number: int, entry: dict[str, Any]) -> bytes:
+    said = b"%d %s" % (number, json.dumps(entry, separators=(",", ":")).encode())
     return b"%08x %s\n" % (crc32(said), said)
+
+
+@dataclass(slots=True)
+class _Numbers:
+    """The numbers of the lines read so far, and how many lines were unreadable since the last good one."""
+
+    seen: set[int] = field(default_factory=set)
+    highest: int = -1
+    unreadable: int = 0
+
+    def problem(self, number: int) -> str:
+        """What is wrong with a good line of this number coming next."""
+        missing, self.unreadable = number - self.highest - 1 - self.unreadable, 0
+        if number in self.seen:
+            return "is there twice and was passed over"
+        behind = number < self.highest
+        self.seen.add(number)
+        self.highest = max(self.highest, number)
+        if behind:
+            return "is out of its order"
+        return f"comes after {missing} lines that are missing" if missing > 0 else ""
 
 
 def read_book(disk: Disk, path: str) -> tuple[Book, list[str]]:
     """Reads a ledger without writing; and what is wrong with it. Raises `NewerFormat`."""
-    book, bad, offset = Book(), list[str](), 0
+    book, bad, offset, numbers = Book(), list[str](), 0, _Numbers()
     if not disk.exists(path):
         return book, bad
     for line in disk.read(path).split(b"\n"):
-        entry = _entry(line)
-        if entry is None:
-            bad += [f"{path}: the line at offset {offset} is torn or damaged and was passed over"] if line else []
-        elif "ledger" in entry:
-            if entry["ledger"] > FORMAT:
-                raise NewerFormat(path, entry["ledger"], FORMAT)
-        else:
-            book.apply(entry)
+        number, entry = _entry(line)
+        problem = numbers.problem(number) if number is not None else ""
+        if entry is None and line:
+            problem = "is torn or damaged and was passed over"
+            numbers.unreadable += 1
+        elif entry is not None and "twice" not in problem:
+            _apply(book, entry, path)
+        bad += [f"{path}: the line at offset {offset} {problem}"] if problem else []
         offset += len(line) + 1
     return book, bad
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
+def _apply(book: Book, entry: dict[str, Any], path: str) -> None:
+    if "ledger" not in entry:
+        book.apply(entry)
+    elif entry["ledger"] > FORMAT:
+        raise NewerFormat(path, entry["ledger"], FORMAT)
+
+
+def _entry(line: bytes) -> tuple[int | None, dict[str, Any] | None]:
+    """A line's number (format 1 has none) and entry; no entry where it is torn or damaged."""
     try:
         if line[8:9] != b" " or int(line[:8], 16) != crc32(line[9:]):
-            return None
-        entry: dict[str, Any] = json.loads(line[9:])
+            return None, None
+        number, said = (b"", line[9:]) if line[9:10] == b"{" else line[9:].split(b" ", 1)
+        entry: dict[str, Any] = json.loads(said)
         shape = {"ledger": int} if "ledger" in entry else SHAPES[entry["t"]]
         for key, kind in shape.items():
             msgspec.convert(entry[key], kind)
         msgspec.convert(entry.get("o", {}), Origins)
+        return int(number) if number else None, entry
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-    return entry
+        return None, None

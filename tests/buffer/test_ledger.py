@@ -13,6 +13,7 @@ import pytest
 from faulty_disk import Fault, FaultyDisk
 from hypothesis import given
 from hypothesis import strategies as st
+from isal.isal_zlib import crc32
 
 from firehose.buffer import ledger as module
 from firehose.buffer.disk import LocalDisk
@@ -178,11 +179,46 @@ def test_it_folds_when_it_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (disk.size(PATH) < 5000) == gone
 
 
+def lines_of(disk: FaultyDisk) -> list[bytes]:
+    return disk.read(PATH).splitlines(keepends=True)
+
+
+def three_totals() -> FaultyDisk:
+    disk = FaultyDisk()
+    ledger = opened(disk)
+    for key in KEYS:
+        ledger.append(entry("delivered", key, n={"delivered": 1}))
+    ledger.fold()
+    return disk
+
+
+def test_lines_twice_swapped_or_missing() -> None:
+    """A line that is there twice counts once, lines in another order all count; these and missing ones are reported."""
+    whole = lines_of(three_totals())
+    for number in range(1, len(whole) - 1):
+        before, behind = whole[:number], whole[number + 1 :]
+        twice, swapped = [*before, whole[number], *whole[number:]], [*before, behind[0], whole[number], *behind[1:]]
+        for content in (twice, swapped, [*before, *behind]):
+            disk = FaultyDisk()
+            disk.put(PATH, b"".join(content))
+            book, bad = read_book(disk, PATH)
+            assert bad
+            assert len(content) < len(whole) or book.totals == said(three_totals()).totals
+
+
+def test_lines_of_format_1() -> None:
+    """Lines without numbers are read as they were."""
+    disk = FaultyDisk()
+    told = b'{"t":"held","s":["app","lane",0],"d":"far","why":"w"}'
+    disk.put(PATH, b"%08x %s\n" % (crc32(told), told))
+    assert said(disk).held == {(KEYS[0], "far"): "w"}
+
+
 def test_newer_format_is_refused() -> None:
     """A ledger of a later release is refused by name."""
     disk = FaultyDisk()
-    disk.put(PATH, module._line({"ledger": 2}))
-    with pytest.raises(NewerFormat, match="/ledger has format version 2, this release reads up to 1"):
+    disk.put(PATH, module._line(0, {"ledger": 3}))
+    with pytest.raises(NewerFormat, match="/ledger has format version 3, this release reads up to 2"):
         opened(disk)
 
 
