@@ -1,13 +1,19 @@
 """The durable outcome of transforms that cannot be repeated: one file beside the segment, written whole.
 
  0   8  magic "FHOUT..\\n"
- 8   4  format version, 1
+ 8   4  format version, 2
 12   4  count of outcomes, one for each slice of the segment
-16      for each outcome three parts: rows, refused, dropped (a table of one int32 column `row`), each
+16   4  CRC-32 of bytes 0 to 15
+20   4  0
+24      for each outcome three parts: rows, refused, dropped (a table of one int32 column `row`), each
             0   8  size in bytes of an Arrow IPC stream
-            8   4  CRC-32 of the stream
+            8   4  CRC-32 of its size and the stream
            12   4  0
            16      the stream, then zeros up to a multiple of 8
+
+The first CRC starts from that of the lane's name and the file's, each other one from the one before it: no part of
+another segment's outcome, none that is missing, there twice or in another place is taken for one of this. Format 1,
+which is still read, has 8 bytes less at its begin, no such starts, and leaves out the sizes.
 """
 
 from __future__ import annotations
@@ -21,9 +27,10 @@ from isal.isal_zlib import crc32
 from firehose.contracts import Disk
 from firehose.model import NewerFormat, Outcome, Rejections
 
-FORMAT = 1
+FORMAT = 2
 MAGIC = b"FHOUT..\n"
-HEAD = struct.Struct("<8sII")
+OLD_HEAD = struct.Struct("<8sII")
+HEAD = struct.Struct("<8sIIII")
 PART = struct.Struct("<QII")
 
 
@@ -35,10 +42,13 @@ def write(disk: Disk, path: str, outcomes: Iterable[Outcome]) -> None:
     kept = list(outcomes)
     writer = disk.create(beside)
     try:
-        writer.write(HEAD.pack(MAGIC, FORMAT, len(kept)))
+        head = OLD_HEAD.pack(MAGIC, FORMAT, len(kept))
+        crc = crc32(head, _seed(path))
+        writer.write(head + struct.pack("<II", crc, 0))
         for outcome in kept:
             for part in _parts(outcome):
-                writer.write(PART.pack(part.size, crc32(part), 0), part, bytes(-part.size % 8))
+                crc = _crc(part, crc)
+                writer.write(PART.pack(part.size, crc, 0), part, bytes(-part.size % 8))
         writer.sync()
     finally:
         writer.close()
@@ -53,12 +63,14 @@ def read(disk: Disk, path: str) -> list[Outcome] | None:
     buffer = disk.view(path).buffer
     if len(buffer) < HEAD.size:
         return None
-    magic, version, count = HEAD.unpack_from(buffer)
+    magic, version, count, crc, _ = HEAD.unpack_from(buffer)
     if magic != MAGIC:
+        return None
+    if version != 1 and crc != crc32(buffer.slice(0, OLD_HEAD.size), _seed(path)):
         return None
     if version > FORMAT:
         raise NewerFormat(path, version, FORMAT)
-    parts = list(_read_parts(buffer))
+    parts = list(_read_parts(buffer, None if version == 1 else crc))
     if len(parts) != 3 * count:
         return None
     return [_outcome(*parts[index : index + 3]) for index in range(0, len(parts), 3)]
@@ -73,17 +85,27 @@ def _parts(outcome: Outcome) -> Iterator[pa.Buffer]:
         yield sink.getvalue()
 
 
-def _read_parts(buffer: pa.Buffer) -> Iterator[pa.Table]:
-    """Parts up to the first that is cut short or damaged."""
-    offset = HEAD.size
+def _seed(path: str) -> int:
+    """What the CRCs of the file begin with: its lane and its own name."""
+    return int(crc32("/".join(path.split("/")[-2:]).encode()))
+
+
+def _crc(part: pa.Buffer, before: int) -> int:
+    return int(crc32(part, crc32(struct.pack("<Q", part.size), before)))
+
+
+def _read_parts(buffer: pa.Buffer, before: int | None) -> Iterator[pa.Table]:
+    """Parts up to the first that is cut short or damaged. `before` is the CRC before them, in format 1 none."""
+    offset = OLD_HEAD.size if before is None else HEAD.size
     while offset + PART.size <= len(buffer):
         size, crc, _ = PART.unpack_from(buffer, offset)
         offset += PART.size
         if offset + size > len(buffer):
             return
         part = buffer.slice(offset, size)
-        if crc32(part) != crc:
+        if crc != (crc32(part) if before is None else _crc(part, before)):
             return
+        before = None if before is None else crc
         yield pa.ipc.open_stream(part).read_all()
         offset += size + -size % 8
 

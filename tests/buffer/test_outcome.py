@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import struct
 
 import pyarrow as pa
 import pytest
 from batches import rows
 from faulty_disk import Fault, FaultyDisk
+from isal.isal_zlib import crc32
 
 from firehose.buffer import outcome
 from firehose.model import NewerFormat, Outcome, Rejections
@@ -85,6 +87,7 @@ def test_all_or_none(step: str) -> None:
 def test_newer_format_is_refused() -> None:
     """A file of a later release is refused by name."""
     disk = written()
-    disk.put(PATH, b"FHOUT..\n" + (2).to_bytes(4, "little") + bytes(4))
-    with pytest.raises(NewerFormat, match=r"/0\.out has format version 2, this release reads up to 1"):
+    head = b"FHOUT..\n" + (3).to_bytes(4, "little") + bytes(4)
+    disk.put(PATH, head + struct.pack("<II", crc32(head, outcome._seed(PATH)), 0))
+    with pytest.raises(NewerFormat, match=r"/0\.out has format version 3, this release reads up to 2"):
         outcome.read(disk, PATH)
