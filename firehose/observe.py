@@ -217,5 +217,10 @@ def damaged(what: str) -> None:
     log.error("buffer.damaged", what=what)
 
 
+def torn(path: str, offset: int, size_bytes: int) -> None:
+    """What a crash leaves of a write that was never acknowledged; damage there looks the same."""
+    log.warning("buffer.torn_end_cut", path=path, offset=offset, size_bytes=size_bytes)
+
+
 def segment_sealed(segment: Segment) -> None:
     log.debug("segment.sealed", segment=str(segment), records=segment.count, size_bytes=segment.size_bytes)

@@ -175,6 +175,8 @@ class Streams:
         for damage in found.damage:
             self.damaged_files += 1
             observe.damaged(str(damage))
+        for end in found.torn:
+            observe.torn(end.path, end.offset, end.size)
         state = State(found.accepted, found.accepted)
         for segment, file_bytes in found.segments.items():
             state.sealed(segment, file_bytes)

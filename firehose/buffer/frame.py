@@ -148,17 +148,19 @@ def encode_trailer(trailer: Trailer, crc_seed: int) -> bytes:
     return body + crc32(body, crc_seed).to_bytes(4, "little")
 
 
-def read_trailer(buffer: pa.Buffer | bytes, crc_seed: int) -> Trailer | None:
-    """The trailer that ends the buffer; None where there is no valid one. Raises `NewerFormat`."""
+def read_trailer(buffer: pa.Buffer | bytes, crc_seed: int, first: int) -> Trailer | None:
+    """The trailer that ends the buffer; None where there is no valid one of the segment that begins with record
+    `first`. Raises `NewerFormat`.
+    """
     data = memoryview(buffer)[-TRAILER.size :]
     if len(data) < TRAILER.size or data[:8] != TRAILER_MAGIC:
         return None
-    _, version_of_format, _, version, first, count, size, opened, summary, _, crc = TRAILER.unpack(data)
+    _, version_of_format, _, version, begin, count, size, opened, summary, _, crc = TRAILER.unpack(data)
     if crc32(data[:60], crc_seed) != crc:
         return None
     if version_of_format > FORMAT:
         raise NewerFormat("a segment", version_of_format, FORMAT)
-    return Trailer(version, first, count, size, opened, summary)
+    return Trailer(version, begin, count, size, opened, summary) if begin == first else None
 
 
 def read_frame(buffer: pa.Buffer, offset: int, crc_seed: int) -> Frame | None:
@@ -206,12 +208,15 @@ def read_records(buffer: pa.Buffer, frame: Frame) -> pa.RecordBatch:
     return pa.ipc.read_record_batch(buffer.slice(start, frame.arrow_size), schema)
 
 
-def scan(buffer: pa.Buffer, crc_seed: int, first: int) -> Iterator[Frame | Gap]:
+def scan(buffer: pa.Buffer, crc_seed: int, first: int, last: int | None = None) -> Iterator[Frame | Gap]:
     """Every valid frame in order, and the gaps between them; a valid trailer at the end is passed over.
 
-    `first` is the number of the file's first record. A frame whose records came already is a gap, not a frame.
+    `first` is the number of the file's first record; `last` the one behind its last, where the lane knows that and a
+    trailer does not say it. A frame whose records came already, or are not the segment's, is a gap and not a frame.
     """
-    end = len(buffer) - (TRAILER.size if read_trailer(buffer, crc_seed) else 0)
+    trailer = read_trailer(buffer, crc_seed, first)
+    end = len(buffer) - (TRAILER.size if trailer else 0)
+    last = trailer.first + trailer.count if trailer else last
     offset = 0
     while offset < end:
         frame = read_frame(buffer, offset, crc_seed)
@@ -220,7 +225,7 @@ def scan(buffer: pa.Buffer, crc_seed: int, first: int) -> Iterator[Frame | Gap]:
             yield Gap(offset, following - offset, torn=following == end == len(buffer))
             offset = following
             continue
-        if frame.first < first:
+        if frame.first < first or (last is not None and frame.end > last):
             yield Gap(offset, frame.size, torn=False)
         else:
             yield frame

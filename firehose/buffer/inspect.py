@@ -156,7 +156,7 @@ def _file(disk: Disk, data_dir: str, key: SegmentKey, suffix: str, book: Book, c
     view = disk.view(layout.file_of(data_dir, key, suffix))
     try:
         file_bytes = len(view.buffer)
-        trailer = frame.read_trailer(view.buffer, frame.seed(lane))
+        trailer = frame.read_trailer(view.buffer, frame.seed(lane), first)
         if trailer is None:
             seen = recovery.scanned(view.buffer, frame.seed(lane), first, "")
             state = "open" if suffix == layout.OPEN else "damaged"
@@ -192,7 +192,7 @@ def _checked_segment(disk: Disk, data_dir: str, key: SegmentKey, suffix: str) ->
     view = disk.view(path)
     try:
         seen = recovery.scanned(view.buffer, frame.seed(lane), first, path)
-        trailer = frame.read_trailer(view.buffer, frame.seed(lane))
+        trailer = frame.read_trailer(view.buffer, frame.seed(lane), first)
     finally:
         view.close()
     damage = [(bad.offset, f"{bad.size} damaged bytes, {bad.records} records lost") for bad in seen.damage]
@@ -212,8 +212,8 @@ def _checked_ledger(disk: Disk, data_dir: str) -> Checked:
 
 def _placed(problem: str) -> tuple[int, str]:
     """The ledger's own words name the offset of the line; it is told apart from them here."""
-    said = problem.rpartition("the line at offset ")[2]
-    return int(said.split()[0]), "the line is torn or damaged and is passed over"
+    offset, _, what = problem.rpartition("the line at offset ")[2].partition(" ")
+    return int(offset), f"the line {what}"
 
 
 def _checked_catalogue(disk: Disk, data_dir: str) -> Checked:

@@ -59,6 +59,7 @@ class Shelf:
         later.
         """
         self.ledger = Ledger(disk, f"{data_dir}/ledger", report, self._gone)
+        self.report = report
         self._disk = disk
         self._data_dir = data_dir
         self._threads = threads
@@ -177,7 +178,10 @@ class Shelf:
         out = layout.file_of(self._data_dir, key, layout.OUT)
         try:
             if any(totals.damaged for totals in self.ledger.book.delivered.get(key, {}).values()):
-                self._disk.rename(path, layout.file_of(self._data_dir, key, layout.DAMAGED))
+                kept = layout.file_of(self._data_dir, key, layout.DAMAGED)
+                self._disk.rename(path, kept)
+                for damage in recovery.damage(self._disk, kept, key):
+                    self.report(str(damage))
             else:
                 self._disk.remove(path)
             if self._disk.exists(out):
@@ -248,7 +252,10 @@ class DiskOutbox:
 
     async def kept(self, segment: Segment) -> Iterable[Outcome] | None:
         path = layout.file_of(self._data_dir, segment, layout.OUT)
-        return await self._blocking(partial(outcome.read, self._disk, path))
+        found = await self._blocking(partial(outcome.read, self._disk, path))
+        if found is None and self._disk.exists(path):
+            self._shelf.report(f"{path}: the outcome at offset 0 is damaged, and is made anew from the segment")
+        return found
 
     async def keep(self, segment: Segment, outcomes: Iterable[Outcome]) -> None:
         path = layout.file_of(self._data_dir, segment, layout.OUT)
@@ -286,7 +293,7 @@ class DiskOutbox:
         except FileNotFoundError:
             return {}
         try:
-            return recovery.summary(view.buffer, frame.seed(segment.lane))
+            return recovery.summary(view.buffer, frame.seed(segment.lane), segment.first)
         finally:
             view.close()
 

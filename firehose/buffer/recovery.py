@@ -4,28 +4,29 @@ Runs in the ingest half before anything is appended or delivered, and again for 
 abandon. It refuses nothing but a newer format: what is damaged is delivered as far as it goes and reported.
 
 The lanes of a stream that are dead and empty are folded: their counts and origins move into one small file,
-`<stream>/lanes`, a JSON object {"format": 1, "records": n, "origins": {...}, "folded": [lane, ...]}; the folders of
-the `folded` ones are removed after it is durable, and do not count again if a crash left them. A file that cannot be
-understood is kept aside as `lanes.damaged` and reported: then the counts of what was folded are lost.
+`<stream>/lanes`, a JSON object {"format": 2, "records": n, "origins": {...}, "folded": [lane, ...], "crc"} (see
+`checked_json`); the folders of the `folded` ones are removed after it is durable, and do not count again if a crash
+left them. A file that cannot be understood is kept aside as `lanes.damaged` and reported: then the counts of what was
+folded are lost.
 
 The delivery half of a service that died may still be at work here: files may go away between two looks.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import msgspec
 import pyarrow as pa
 
+from firehose import checked_json
 from firehose.buffer import frame, layout
 from firehose.buffer.lane import joined, seal_file, segment_of
 from firehose.contracts import Disk
-from firehose.model import NewerFormat, Segment
+from firehose.model import Segment
 
-FORMAT = 1
+VERSIONS = 4096  # of a definition that a damaged trailer is compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Recovered:
     segments: dict[Segment, int] = field(default_factory=dict)  # and the bytes of their files
     origins: frame.Origins = field(default_factory=dict)
     damage: list[Damage] = field(default_factory=list)
+    torn: list[Damage] = field(default_factory=list)  # ends of open files that were cut: writes that never ended
     locked: list[str] = field(default_factory=list)  # lanes that another process writes
 
     def add_origins(self, origins: frame.Origins) -> None:
@@ -64,6 +66,7 @@ class Scanned:
     size_bytes: int = 0
     opened_ms: int = 0
     frames: int = 0
+    summary_at: int = 0  # offset of the last frame, where that has origins alone
     origins: frame.Origins = field(default_factory=dict)
     damage: list[Damage] = field(default_factory=list)
 
@@ -99,10 +102,19 @@ def _recover_lane(disk: Disk, data_dir: str, stream: str, lane: str, version: in
             except FileNotFoundError:
                 continue  # delivered meanwhile, and counted by the head
             ends.append(segment.end)
+        _count_on(disk, folder, ends, layout.numbers(names, layout.HEAD))
         found.accepted += max(ends, default=0)
         return not any(name.endswith((layout.SEALED, layout.DAMAGED)) for name in names)
     finally:
         lock.close()
+
+
+def _count_on(disk: Disk, folder: str, ends: list[int], heads: list[int]) -> None:
+    """Sees that the lane's count outlives its sealed files: a power cut may leave their names and not the head's."""
+    end = max(ends, default=0)
+    if end > max(heads, default=0):
+        disk.create(layout.numbered(folder, end, layout.HEAD)).close()
+        disk.sync_folder(folder)
 
 
 def mend(
@@ -121,13 +133,17 @@ def mend(
     heads = layout.numbers(disk.list(folder), layout.HEAD)
     view = disk.view(path)
     try:
-        size = len(view.buffer) if limit is None else min(limit, len(view.buffer))
-        trailer = frame.read_trailer(view.buffer, crc_seed) if limit is None else None
-        seen = scanned(view.buffer.slice(0, size), crc_seed, first, path)
+        upto = size = len(view.buffer) if limit is None else min(limit, len(view.buffer))
+        trailer = frame.read_trailer(view.buffer, crc_seed, first) if limit is None else None
+        if trailer and trailer.summary_at and not frame.read_frame(view.buffer, trailer.summary_at, crc_seed):
+            upto, trailer = trailer.summary_at, None  # both were written, neither synced: this is a torn tail too
+        seen = scanned(view.buffer.slice(0, upto), crc_seed, first, path)
     finally:
         view.close()
     found.add_origins(seen.origins)
     found.damage += seen.damage
+    if trailer is None and size > seen.good_bytes:
+        found.torn.append(Damage(path, seen.good_bytes, size - seen.good_bytes, 0))
     if trailer is None and seen.end == first:
         if limit is not None:
             _settled(disk, path, limit)
@@ -164,11 +180,11 @@ def end_file(disk: Disk, path: str, crc_seed: int, first: int, version: int, see
         writer.close()
 
 
-def scanned(buffer: pa.Buffer, crc_seed: int, first: int, path: str) -> Scanned:
+def scanned(buffer: pa.Buffer, crc_seed: int, first: int, path: str, last: int | None = None) -> Scanned:
     """Reads all frames of a segment file, checksums and all."""
     seen = Scanned(first)
     gap: frame.Gap | None = None
-    for item in frame.scan(buffer, crc_seed, first):
+    for item in frame.scan(buffer, crc_seed, first, last):
         if isinstance(item, frame.Gap):
             gap = item
             if not item.torn:
@@ -186,6 +202,7 @@ def scanned(buffer: pa.Buffer, crc_seed: int, first: int, path: str) -> Scanned:
         seen.size_bytes += record_bytes(frame.read_records(buffer, item).column("record"))
         seen.origins = frame.newest(seen.origins, frame.read_origins(buffer, item))
         seen.frames += 1
+        seen.summary_at = 0 if item.count else item.offset
     return seen
 
 
@@ -204,15 +221,18 @@ def _sealed(disk: Disk, folder: str, stream: str, lane: str, first: int, version
     crc_seed = frame.seed(lane)
     view = disk.view(path)
     try:
-        trailer = frame.read_trailer(view.buffer, crc_seed)
+        trailer = frame.read_trailer(view.buffer, crc_seed, first)
         if trailer is not None:
-            found.add_origins(summary(view.buffer, crc_seed))
+            found.add_origins(summary(view.buffer, crc_seed, first))
             return segment_of(stream, lane, trailer)
-        seen, size = scanned(view.buffer, crc_seed, first, path), len(view.buffer)
-        lost = _lost(disk, folder, first, seen, view.buffer.slice(seen.good_bytes))
+        last, size = _next_known(disk.list(folder), first), len(view.buffer)
+        seen = scanned(view.buffer, crc_seed, first, path, last)
+        lost = _lost(first, last, seen, view.buffer.slice(seen.good_bytes))
+        rest = bytes(view.buffer.slice(max(0, size - frame.TRAILER.size)))
+        version = _likeliest_version(rest, crc_seed, seen, first, version)
     finally:
         view.close()
-    found.damage += [*seen.damage, Damage(path, seen.good_bytes, size - seen.good_bytes, lost)]
+    found.damage += _with_end(seen, Damage(path, seen.good_bytes, size - seen.good_bytes, lost))
     found.add_origins(seen.origins)
     seen.end += lost
     end_file(disk, path, crc_seed, first, version, seen, size)
@@ -220,7 +240,28 @@ def _sealed(disk: Disk, folder: str, stream: str, lane: str, first: int, version
     return segment_of(stream, lane, trailer)
 
 
-def _lost(disk: Disk, folder: str, first: int, seen: Scanned, rest: pa.Buffer) -> int:
+def _likeliest_version(rest: bytes, crc_seed: int, seen: Scanned, first: int, newest: int) -> int:
+    """The version of the definition that a damaged trailer was written with: what its checksum would be right for,
+    else what it says. The newest where both are gone.
+    """
+
+    def agreement(version: int) -> int:
+        trailer = frame.Trailer(version, first, seen.end - first, seen.size_bytes, seen.opened_ms, seen.summary_at)
+        whole = frame.encode_trailer(trailer, crc_seed)
+        return 2 * (whole[60:] == rest[60:]) + (whole[12:16] == rest[12:16])
+
+    return max(range(newest, max(0, newest - VERSIONS), -1), key=agreement)
+
+
+def _next_known(names: list[str], first: int) -> int | None:
+    """The first number behind `first` that the lane's files still know: no segment goes further."""
+    suffixes = (layout.SEALED, layout.DAMAGED, layout.OUT, layout.HEAD)
+    return min(
+        (number for suffix in suffixes for number in layout.numbers(names, suffix) if number > first), default=None
+    )
+
+
+def _lost(first: int, last: int | None, seen: Scanned, rest: pa.Buffer) -> int:
     """How many records were lost behind the last valid frame of a sealed file whose trailer is damaged.
 
     None where the trailer alone is damaged; else at most all up to the next number that the lane still knows.
@@ -228,19 +269,16 @@ def _lost(disk: Disk, folder: str, first: int, seen: Scanned, rest: pa.Buffer) -
     alone = len(rest) == frame.TRAILER.size and bytes(rest[: len(frame.FRAME_MAGIC)]) != frame.FRAME_MAGIC
     if seen.end > first and alone:
         return 0
-    names = disk.list(folder)
-    suffixes = (layout.SEALED, layout.DAMAGED, layout.OUT, layout.HEAD)
-    known = [number for suffix in suffixes for number in layout.numbers(names, suffix) if number > first]
-    return max(min(known, default=seen.end) - seen.end, 0 if seen.end > first else 1)
+    return max((last or seen.end) - seen.end, 0 if seen.end > first else 1)
 
 
-def summary(buffer: pa.Buffer, crc_seed: int) -> frame.Origins:
+def summary(buffer: pa.Buffer, crc_seed: int, first: int) -> frame.Origins:
     """The newest origin of each source partition in a sealed segment."""
-    trailer = frame.read_trailer(buffer, crc_seed)
+    trailer = frame.read_trailer(buffer, crc_seed, first)
     if trailer is None or not trailer.summary_at:
         return {}
     said = frame.read_frame(buffer, trailer.summary_at, crc_seed)
-    return frame.read_origins(buffer, said) if said else scanned(buffer, crc_seed, trailer.first, "").origins
+    return frame.read_origins(buffer, said) if said else scanned(buffer, crc_seed, first, "").origins
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +294,7 @@ def _read_folded(disk: Disk, data_dir: str, stream: str, found: Recovered) -> _F
         return _Folded()
     content = disk.read(path)
     try:
-        said = json.loads(content)
-        if said["format"] > FORMAT:
-            raise NewerFormat(path, said["format"], FORMAT)
+        said = checked_json.decode(path, content)
         origins = msgspec.convert(said["origins"], frame.Origins)
         return _Folded(msgspec.convert(said["records"], int), origins, msgspec.convert(said["folded"], frozenset[str]))
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -281,9 +317,9 @@ def _fold(disk: Disk, data_dir: str, stream: str, old: _Folded, empty: list[str]
     if not empty:
         return
     counts = sum(_count(disk, layout.lane_folder(data_dir, stream, name)) for name in empty)
-    said = {"format": FORMAT, "records": old.records + counts, "origins": found.origins, "folded": empty}
+    said = {"records": old.records + counts, "origins": found.origins, "folded": empty}
     folder = layout.stream_folder(data_dir, stream)
-    disk.replace(f"{folder}/{layout.LANES}", json.dumps(said).encode())
+    disk.replace(f"{folder}/{layout.LANES}", checked_json.encode(said))
     for name in empty:
         _remove_lane(disk, layout.lane_folder(data_dir, stream, name))
     disk.sync_folder(folder)
@@ -316,7 +352,28 @@ def read_segment(disk: Disk, data_dir: str, key: tuple[str, str, int]) -> Segmen
     except FileNotFoundError:
         return None
     try:
-        trailer = frame.read_trailer(view.buffer, frame.seed(key[1]))
+        trailer = frame.read_trailer(view.buffer, frame.seed(key[1]), key[2])
         return segment_of(key[0], key[1], trailer) if trailer else None
     finally:
         view.close()
+
+
+def damage(disk: Disk, path: str, key: tuple[str, str, int]) -> list[Damage]:
+    """All that is damaged in an ended file of this segment, its last records and its trailer included."""
+    _, lane, first = key
+    view = disk.view(path)
+    try:
+        seen = scanned(view.buffer, frame.seed(lane), first, path)
+        trailer = frame.read_trailer(view.buffer, frame.seed(lane), first)
+        rest = len(view.buffer) - seen.good_bytes
+    finally:
+        view.close()
+    lost = trailer.first + trailer.count - seen.end if trailer else 0
+    if trailer is None or lost:
+        return _with_end(seen, Damage(path, seen.good_bytes, rest, lost))
+    return seen.damage
+
+
+def _with_end(seen: Scanned, end: Damage) -> list[Damage]:
+    """What is damaged, all behind the last valid frame taken as one."""
+    return [*(one for one in seen.damage if one.offset < end.offset), end]

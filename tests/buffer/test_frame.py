@@ -96,7 +96,7 @@ def test_damage_is_found_and_the_rest_delivered(sealed: bool) -> None:
         assert [two for two in found(bad) if two in whole] == whole
         assert all(two in held for two in undamaged_pad)  # damage in the zeros between is no damage to records
         if begin >= sum(size):
-            assert frame.read_trailer(bad, LANE) is None
+            assert frame.read_trailer(bad, LANE, 0) is None
 
 
 def test_truncation_at_every_length() -> None:
@@ -145,13 +145,21 @@ def test_another_lane_is_not_believed() -> None:
     """Frames and trailers of another lane, left in a block, are no frames of this one."""
     data = encoded(batch(b"x"), seed=OTHER) + frame.encode_trailer(Trailer(1, 0, 1, 1, 5), OTHER)
     assert found(data) == []
-    assert frame.read_trailer(data, LANE) is None
+    assert frame.read_trailer(data, LANE, 0) is None
+
+
+def test_another_segment_is_not_believed() -> None:
+    """The trailer of another segment of the lane is none of this one's, nor are frames past what its own counts."""
+    data = encoded(batch(b"x"), 3) + frame.encode_trailer(Trailer(1, 3, 1, 1, 5), LANE)
+    assert frame.read_trailer(data, LANE, 0) is None
+    foreign = encoded(batch(b"x"), 0) + encoded(batch(b"y"), 7) + frame.encode_trailer(Trailer(1, 0, 2, 2, 5), LANE)
+    assert found(foreign) == [[b"x"]]
 
 
 def test_trailer_round_trip() -> None:
     """A trailer says of its segment what was written."""
     trailer = Trailer(7, 2**40, 3, 2**35, 2**41, 56)
-    assert frame.read_trailer(b"frames" + frame.encode_trailer(trailer, LANE), LANE) == trailer
+    assert frame.read_trailer(b"frames" + frame.encode_trailer(trailer, LANE), LANE, 2**40) == trailer
 
 
 def test_newer_formats_are_refused_by_name() -> None:
@@ -164,10 +172,10 @@ def test_newer_formats_are_refused_by_name() -> None:
         found(bytes(newer))
     trailer = bytearray(frame.encode_trailer(Trailer(1, 0, 1, 1, 5), LANE))
     trailer[8] = 2
-    assert frame.read_trailer(bytes(trailer), LANE) is None
+    assert frame.read_trailer(bytes(trailer), LANE, 0) is None
     trailer[60:64] = struct.pack("<I", crc32(bytes(trailer[:60]), LANE))
     with pytest.raises(NewerFormat, match="a segment has format version 2"):
-        frame.read_trailer(bytes(trailer), LANE)
+        frame.read_trailer(bytes(trailer), LANE, 0)
 
 
 def test_layout_to_the_byte() -> None:

@@ -79,7 +79,7 @@ def scanned(data: bytes, first: int = 0) -> list[Frame | Gap]:
     """The items of a scan, once they have proved to lie side by side from the file's begin to its end."""
     buffer = pa.py_buffer(data)
     items = list(frame.scan(buffer, SEED, first))
-    end = len(data) - (TRAILER.size if frame.read_trailer(buffer, SEED) else 0)
+    end = len(data) - (TRAILER.size if frame.read_trailer(buffer, SEED, first) else 0)
     offset = 0
     for item in items:
         assert item.offset == offset
@@ -93,7 +93,7 @@ def scanned(data: bytes, first: int = 0) -> list[Frame | Gap]:
 def test_any_bytes(data: bytes) -> None:
     """Bytes that nobody wrote are one gap after the other and never a frame."""
     assert not any(isinstance(item, Frame) for item in scanned(data))
-    assert frame.read_trailer(data, SEED) is None
+    assert frame.read_trailer(data, SEED, 0) is None
 
 
 @given(damaged())

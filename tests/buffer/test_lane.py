@@ -81,7 +81,7 @@ def test_summary_of_origins() -> None:
     found = []
     for first in (0, 2):
         buffer = disk.view(layout.numbered(FOLDER, first, layout.SEALED)).buffer
-        trailer = frame.read_trailer(buffer, frame.seed(NAME))
+        trailer = frame.read_trailer(buffer, frame.seed(NAME), first)
         assert trailer is not None
         said = frame.read_frame(buffer, trailer.summary_at, frame.seed(NAME)) if trailer.summary_at else None
         found.append(frame.read_origins(buffer, said) if said else {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
@@ -11,6 +10,7 @@ import pytest
 from disk_buffer import ROOT, STREAM, DiskBuffer, batch, delivered, drained, offered, origins_of, read
 from virtual_time import run
 
+from firehose import checked_json
 from firehose.buffer import frame, layout, recovery
 from firehose.contracts import Retry, Unavailable
 from firehose.model import NewerFormat, Origin, Segment, Totals
@@ -224,6 +224,23 @@ def test_end_of_a_sealed_file_cut_off() -> None:
     in_buffer(scenario)
 
 
+def test_sealed_file_that_is_anothers() -> None:
+    """A sealed file in whose place another of its lane lies is a loss that is counted; the other is delivered once."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        for records in ([b"a", b"b"], [b"c"]):
+            await append(buffer, *records)
+            await buffer.appender.seal()
+        first, second = buffer.paths(layout.SEALED)
+        buffer.disk.put(first, buffer.disk.read(second))
+        await buffer.crash(power=False)
+        assert [damage.records for damage in buffer.found.damage] == [2]
+        assert await drained(buffer.outbox()) == [b"c"]
+        assert buffer.appender.accepted == 3
+
+    in_buffer(scenario)
+
+
 @pytest.mark.parametrize("content", [b"", bytes(500)])
 def test_sealed_file_of_nothing(content: bytes) -> None:
     """A sealed file of which nothing can be read is still a segment, so that its loss is said at every destination."""
@@ -241,6 +258,64 @@ def test_sealed_file_of_nothing(content: bytes) -> None:
     in_buffer(scenario)
 
 
+def test_damaged_trailer_keeps_its_version() -> None:
+    """Whatever byte of a trailer is damaged, the segment still follows the version it was sealed with."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        buffer.version = 3
+        await append(buffer, b"a", origin="5")
+        await buffer.appender.seal()
+        (path,) = buffer.paths(layout.SEALED)
+        whole, buffer.version = buffer.disk.read(path), 7
+        for offset in range(1, frame.TRAILER.size + 1):
+            buffer.disk.put(path, whole)
+            buffer.disk.flip(path, len(whole) - offset, 0x04)
+            await buffer.crash(power=False)
+            assert [segment.version for segment in buffer.found.segments] == [3]
+
+    in_buffer(scenario)
+
+
+def test_head_that_a_power_cut_took() -> None:
+    """A lane whose sealed file came through a power cut, and its count did not, still counts when all is delivered."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        await append(buffer, b"a", b"b")
+        await buffer.appender.seal()
+        (path,) = buffer.paths(layout.HEAD)
+        await buffer._end_tasks()
+        buffer.disk.remove(path)
+        await buffer.crash(power=False)
+        assert await drained(buffer.outbox()) == [b"a", b"b"]
+        await buffer.crash(power=False)
+        assert buffer.appender.accepted == 2
+
+    in_buffer(scenario)
+
+
+def test_torn_summary_is_no_damage() -> None:
+    """A trailer that reached the disk and whose summary did not is a torn end like any other: nothing is reported."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        await append(buffer, b"a", origin="7")
+        buffer.disk.stop_at = len(buffer.disk.steps) + 2
+        await buffer.appender.seal()
+        buffer.disk.stop_at = None
+        (path,) = buffer.paths(layout.OPEN)
+        content = buffer.disk.read(path)
+        trailer = frame.read_trailer(content, frame.seed(path.split("/")[-2]), 0)
+        assert trailer is not None
+        zeros = bytes(len(content) - frame.TRAILER.size - trailer.summary_at)
+        buffer.disk.put(path, content[: trailer.summary_at] + zeros + content[-frame.TRAILER.size :])
+        await buffer.crash(power=False)
+        assert buffer.found.damage == []
+        assert [(end.path, end.offset) for end in buffer.found.torn] == [(path, trailer.summary_at)]
+        assert origins_of(buffer.appender) == {"p": "7"}
+        assert await drained(buffer.outbox()) == [b"a"]
+
+    in_buffer(scenario)
+
+
 def test_damaged_summary_of_origins() -> None:
     """Where the summary of a segment's origins is damaged they are read from its frames."""
 
@@ -248,7 +323,7 @@ def test_damaged_summary_of_origins() -> None:
         await append(buffer, b"a", origin="3")
         await buffer.appender.seal()
         (path,) = buffer.paths(layout.SEALED)
-        trailer = frame.read_trailer(buffer.disk.read(path), frame.seed(path.split("/")[-2]))
+        trailer = frame.read_trailer(buffer.disk.read(path), frame.seed(path.split("/")[-2]), 0)
         assert trailer is not None
         buffer.disk.flip(path, trailer.summary_at + 60)
         await buffer.crash()
@@ -302,8 +377,8 @@ def test_lanes_file_of_a_newer_format() -> None:
 
     async def scenario(buffer: DiskBuffer) -> None:
         await append(buffer, b"a")
-        buffer.disk.put(LANES_FILE, json.dumps({"format": 2}).encode())
-        with pytest.raises(NewerFormat, match="lanes has format version 2, this release reads up to 1"):
+        buffer.disk.put(LANES_FILE, checked_json.encode({"format": 3}))
+        with pytest.raises(NewerFormat, match="lanes has format version 3, this release reads up to 2"):
             recovery.recover(buffer.disk, ROOT, STREAM, 1)
 
     in_buffer(scenario)

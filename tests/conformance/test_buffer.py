@@ -206,7 +206,9 @@ class ForgetCursors(DiskHarness):
         return state
 
     def _origins_in(self, segment: Segment) -> frame.Origins:
-        return recovery.summary(self.disk.view(layout.file_of(ROOT, segment)).buffer, frame.seed(segment.lane))
+        return recovery.summary(
+            self.disk.view(layout.file_of(ROOT, segment)).buffer, frame.seed(segment.lane), segment.first
+        )
 
 
 class NewestByChance(DiskHarness):
@@ -216,7 +218,7 @@ class NewestByChance(DiskHarness):
         state = super().recovered(found)
         for segment in sorted(found.segments):
             buffer = self.disk.view(layout.file_of(ROOT, segment)).buffer
-            for partition, (_, cursor) in recovery.summary(buffer, frame.seed(segment.lane)).items():
+            for partition, (_, cursor) in recovery.summary(buffer, frame.seed(segment.lane), segment.first).items():
                 state.origins[partition] = Origin(partition, cursor)
         return state
 
