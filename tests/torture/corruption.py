@@ -1,0 +1,42 @@
+"""Damage to every byte of every file of a data folder, one at a time, each folder opened and counted.
+
+`python tests/torture/corruption.py --share 0.1` tries a tenth of it. Prints what it found; fails if that is anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in (".", "tests", "tests/support")]
+
+import damage  # noqa: E402
+from lives import REMOTE, STAMP  # noqa: E402
+
+import destinations  # noqa: E402
+import transforms  # noqa: E402
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--share", type=float, default=1.0)
+    said = parser.parse_args()
+    destinations.TABLE.update([REMOTE])  # type: ignore[attr-defined]
+    transforms.TABLE.update([STAMP])  # type: ignore[attr-defined]
+    given, wrong, tried = damage.given(), 0, Counter[str]()
+    whole = damage.opened(given, None)
+    for damaged in damage.damages(given.tree, Random(said.seed), said.share):
+        tried[damaged.path.rpartition("/")[2].rpartition(".")[2]] += 1
+        if problem := damage.wrong(given, damaged, whole):
+            wrong += 1
+            print(f"{damaged.path}, {damaged.how}: {problem}")
+    print(f"{tried.total()} damages tried ({dict(tried)}), {wrong} of them with something wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
