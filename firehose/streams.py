@@ -13,7 +13,9 @@ from typing import TypeVar
 from firehose import observe
 from firehose.buffer import layout, recovery
 from firehose.buffer.appender import DiskAppender, Limits, State
-from firehose.buffer.ledger import Book, read_book
+from firehose.buffer.frame import Origins
+from firehose.buffer.ledger import read_book
+from firehose.buffer.recovery import Recovered
 from firehose.catalogue import Catalogue, Entry
 from firehose.config import GIB, MIB, Config, ServiceOptions, StreamConfig
 from firehose.contracts import Disk
@@ -52,9 +54,13 @@ class Streams:
 
     def recover(self) -> None:
         """Makes every buffer on disk whole. Raises `NewerFormat`, OSError."""
+        names = sorted({*layout.streams(self._disk, self._data_dir), *self._catalogue.entries})
+        found = {stream: self._recovered(stream) for stream in names}
+        # Behind the files: the delivery half of a service that died may still commit segments, and what it takes from
+        # the one place is in the other by then.
         book, _ = read_book(self._disk, f"{self._data_dir}/ledger")
-        for stream in {*layout.streams(self._disk, self._data_dir), *self._catalogue.entries}:
-            self._appenders[stream] = self._recovered(stream, book)
+        for stream, recovered in found.items():
+            self._appenders[stream] = self._appender(stream, _state(recovered, book.origins.get(stream, {})))
 
     def follow(self, config: Config) -> None:
         """Makes the running streams those of the configuration."""
@@ -170,18 +176,14 @@ class Streams:
             said.get("paused", ""),
         )
 
-    def _recovered(self, stream: str, book: Book) -> DiskAppender:
+    def _recovered(self, stream: str) -> Recovered:
         found = recovery.recover(self._disk, self._data_dir, stream, self._catalogue.version(stream))
         for damage in found.damage:
             self.damaged_files += 1
             observe.damaged(str(damage))
         for end in found.torn:
             observe.torn(end.path, end.offset, end.size)
-        state = State(found.accepted, found.accepted)
-        for segment, file_bytes in found.segments.items():
-            state.sealed(segment, file_bytes)
-        state.remember(book.origins.get(stream, {}), found.origins)
-        return self._appender(stream, state)
+        return found
 
     def _appender(self, stream: str, state: State) -> DiskAppender:
         return DiskAppender(
@@ -232,6 +234,15 @@ class Streams:
 
     def _versions_of(self, stream: str) -> set[int]:
         return self._appenders[stream].versions if stream in self._appenders else set()
+
+
+def _state(found: Recovered, committed: Origins) -> State:
+    """What an appender knows of a buffer that was found so; `committed` are the origins that the ledger keeps."""
+    state = State(found.accepted, found.accepted)
+    for segment, file_bytes in found.segments.items():
+        state.sealed(segment, file_bytes)
+    state.remember(committed, found.origins)
+    return state
 
 
 def _replace(target: dict[str, T], content: Mapping[str, T]) -> None:

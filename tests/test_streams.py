@@ -6,7 +6,7 @@ import asyncio
 import errno
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,23 @@ import pytest
 from sites import FlakyDisk
 
 from firehose import config
+from firehose.buffer.disk import LocalDisk
+from firehose.buffer.ledger import Ledger
 from firehose.catalogue import Catalogue
 from firehose.config import Config
+from firehose.contracts import Lock
 from firehose.delivery_half import Message
+from firehose.model import Origin
 from firehose.runtime import Runtime
 from firehose.streams import Streams
 
 
 class GatedDisk(FlakyDisk):
-    """A disk on which a seal takes as long as the test wants."""
+    """A disk on which a seal takes as long as the test wants, and something else is done before a lane is locked."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.before_lock: Callable[[], None] = lambda: None
         self.entered = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
@@ -36,6 +41,10 @@ class GatedDisk(FlakyDisk):
         self.entered.set()
         assert self.gate.wait(20)
         super().rename(source, target)
+
+    def lock(self, path: str, wait: bool = False) -> Lock | None:
+        self.before_lock()
+        return super().lock(path, wait)
 
 
 @dataclass
@@ -190,4 +199,27 @@ async def test_a_name_may_begin_with_a_dot(half: Half) -> None:
     await streams.close()
     again = half.open(**{".app": to("far")})
     assert [(standing.name, standing.accepted) for standing in again.standings({}, None)] == [(".app", 2)]
+    await again.close()
+
+
+async def test_origin_that_is_committed_meanwhile(half: Half) -> None:
+    """A delivery half that outlived its service may commit a segment while the next start looks at the files: its
+    origin is then found where it went.
+    """
+    streams = half.open(app=to("far"))
+    batch = pa.RecordBatch.from_arrays([pa.array([b"x\n"], pa.binary())], names=["record"])
+    await streams.intakes["app"].appender.append(batch, Origin("shard", "7"))
+    await streams.close()
+    (file,) = half.root.rglob("*.sealed")
+
+    def commit() -> None:
+        ledger = Ledger(LocalDisk(), str(half.root / "ledger"), print, lambda keys: set())
+        place = {"s": ["app", file.parent.name, 0], "d": "far"}
+        ledger.append({"t": "delivered", "n": {"delivered": 1}, "o": {"shard": [1, "7"]}, **place})
+        ledger.close()
+        file.unlink(missing_ok=True)
+
+    half.disk.before_lock = commit
+    again = half.open(app=to("far"))
+    assert again.intakes["app"].appender.origins() == {"shard": Origin("shard", "7")}
     await again.close()
