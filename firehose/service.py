@@ -66,8 +66,21 @@ class Service:
         self.port = 0
 
     async def start(self) -> None:
-        """Takes the data folder, makes it whole, starts the delivery half, opens the port. Raises `StartError`."""
+        """Opens everything, then the port. Raises `StartError`."""
         listening = listen(self.config)
+        try:
+            await self.open()
+        except BaseException:
+            listening.close()
+            raise
+        assert self._server is not None
+        self.port = listening.getsockname()[1]
+        self._serving = asyncio.get_running_loop().create_task(self._server.serve([listening]))
+        await self._server.listening.wait()
+        observe.log.info("service.ready", port=self.port, data_dir=self._data_dir, streams=len(self.config.streams))
+
+    async def open(self) -> None:
+        """Takes the data folder, makes it whole, starts the delivery half. Raises `StartError`."""
         try:
             self._take_data_dir()
             catalogue = catalogues.opened(self._disk, self._data_dir, observe.damaged)
@@ -78,17 +91,17 @@ class Service:
             self._streams.send = self._courier.send
             await self._courier.start()
         except BaseException as error:
-            listening.close()
             if self._lock is not None:
                 self._lock.close()
             if isinstance(error, OSError):
                 raise StartError(f"service.data_dir: {error}; mend it, or choose another folder") from error
             raise
-        self.port = listening.getsockname()[1]
         self._server = server(self._front(), self.config.service)
-        self._serving = asyncio.get_running_loop().create_task(self._server.serve([listening]))
-        await self._server.listening.wait()
-        observe.log.info("service.ready", port=self.port, data_dir=self._data_dir, streams=len(self.config.streams))
+
+    def connection(self) -> asyncio.Protocol:
+        """What answers one connection, whatever carries its bytes: the port's sockets, or something of the caller's."""
+        assert self._server is not None, "open() comes first"
+        return self._server.connection()
 
     async def run(self) -> None:
         """Starts, serves until SIGTERM or SIGINT, follows SIGHUP, then drains."""

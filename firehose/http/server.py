@@ -142,6 +142,14 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self.listening.set()
 
+    def connection(self) -> asyncio.Protocol:
+        """The protocol of one more connection, for bytes that no socket of ours carries."""
+        if not self.config.loaded:
+            self.config.load()
+        asked = {"config": self.config, "server_state": self.server_state, "app_state": {}}
+        protocol: asyncio.Protocol = self.config.http_protocol_class(**asked)
+        return protocol
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
