@@ -79,7 +79,9 @@ class Memo(Protocol):
 
     def read(self) -> tuple[str, ...]: ...
 
-    def write(self, note: str) -> None: ...
+    def write(self, note: str) -> None:
+        """Durable when it returns. Raises `Retry` where the disk fails."""
+        ...
 
 
 class Outbox(Protocol):

@@ -322,4 +322,8 @@ class LedgerMemo:
         return tuple(self._ledger.book.memos.get((self._key, self._destination), ()))
 
     def write(self, note: str) -> None:
-        self._ledger.append({"t": "memo", "s": self._key, "d": self._destination, "note": note})
+        entry = {"t": "memo", "s": self._key, "d": self._destination, "note": note}
+        try:
+            self._ledger.append(entry)
+        except OSError as error:
+            raise Retry(f"the buffer's disk failed: {error}") from error

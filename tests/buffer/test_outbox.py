@@ -236,3 +236,17 @@ def test_standing_tells_the_oldest() -> None:
         assert buffer.shelf.standings()[STREAM, "near"].oldest_ms == oldest
 
     in_buffer(scenario)
+
+
+@pytest.mark.parametrize("step", ["write", "sync"])
+def test_memo_on_a_failing_disk(step: str) -> None:
+    """A note that the disk does not take is a reason to try again, not a bug that would hold the segment."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        segment = await sealed(buffer, b"a")
+        buffer.disk.faults.append(Fault(step, errno.EIO, LEDGER))
+        with pytest.raises(Retry, match="disk failed"):
+            buffer.outbox().memo(segment).write("note")
+        buffer.outbox().memo(segment).write("note")
+
+    in_buffer(scenario)
