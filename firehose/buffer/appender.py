@@ -386,6 +386,8 @@ class DiskAppender:
         lane.close()
         if segment is not None:
             self._tell(segment, good_bytes)
+        elif lane.open is not None:  # renamed before the disk failed, found by a new delivery half, and delivered
+            self._state.sealed_records += lane.open.count
 
     def _tell(self, segment: Segment, file_bytes: int) -> None:
         self._state.sealed(segment, file_bytes)

@@ -300,6 +300,25 @@ def test_seal_fails_after_a_good_append(step: str) -> None:
     in_buffer(scenario)
 
 
+def test_delivered_before_it_is_mended() -> None:
+    """A segment whose name the disk took, but would not sync, may be found and delivered by a new delivery half before
+    we mend it: it counts as sealed all the same.
+    """
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        await many(buffer, b"one")
+        buffer.disk.faults.append(Fault("sync_folder"))
+        await buffer.appender.seal()
+        buffer.shelf.close()
+        buffer.start_delivery()
+        assert await drained(buffer.outbox()) == [b"one"]
+        await passed(2 * module.MEND_SECONDS)
+        assert buffer.appender.accepted == buffer.appender.sealed_records == 1
+        assert buffer.appender.buffered_bytes == 0
+
+    in_buffer(scenario)
+
+
 @pytest.mark.parametrize("steps", [("sync", "write"), ("create",)])
 def test_failing_disk_is_bounded(steps: tuple[str, ...]) -> None:
     """A disk that keeps failing is tried now and then and leaves few lanes behind; it is used when it recovers."""
