@@ -6,6 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 CONFIG ?= config/firehose.yaml
 KILLS ?= 1000
 MEGABYTES ?= 100
+SEEDS ?= 1000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test live test-live tools lint format bench torture hostile soak clean
+.PHONY: help demo serve test live test-live tools lint format bench torture hostile soak simulate clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -62,6 +63,9 @@ hostile: $(TESTS)  ## an S3 store that fails at every step (ARGS="--minutes 10 -
 
 soak: $(TESTS)  ## load, reloads, outages and kills at once (ARGS="--minutes 30"); redraws docs/soak.svg
 	@$(BIN)/python tests/torture/soak.py --picture docs/soak.svg $(ARGS)
+
+simulate: $(TESTS)  ## the whole service on virtual time, one life after the other (SEEDS=1000)
+	@$(BIN)/python tests/simulation/simulate.py --seeds $(SEEDS) $(ARGS)
 
 clean:  ## remove what these commands have installed
 	rm -rf $(VENV) .tools

@@ -1,0 +1,64 @@
+"""What stands in for the real libraries while a world runs: the store's wire, locks between strands, the log."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import structlog
+from simulation.store import Sessions, Store
+from simulation.world import Mutex, World, running_in
+
+import destinations
+from firehose.buffer import ledger
+
+BUGS = ("delivery.bug", "request.bug", "delivery.message_failed")
+
+
+@contextmanager
+def installed(world: World, store: Store) -> Iterator[None]:
+    """They are in place while this lasts."""
+    before = structlog.get_config()
+    structlog.configure(processors=[partial(_heard, world)])
+    table = {"s3": "simulation.small_s3:SmallS3"}
+    libraries = Libraries(world)
+    with ExitStack() as stack:
+        stack.callback(structlog.configure, **before)
+        logging.getLogger().addHandler(libraries)
+        stack.callback(logging.getLogger().removeHandler, libraries)
+        stack.enter_context(mock.patch.dict(destinations.TABLE, table))
+        stack.enter_context(mock.patch("botocore.session.Session", Sessions(store)))
+        stack.enter_context(mock.patch.object(ledger, "threading", SimpleNamespace(Lock=Mutex)))
+        yield
+
+
+def _heard(world: World, _: Any, __: str, event: dict[str, Any]) -> Any:
+    """What the service logs belongs into the world's log; a bug that it has caught is one all the same."""
+    process = running_in()
+    if process is not None and process.alive:
+        said = " ".join(f"{key}={value}" for key, value in event.items() if key not in ("event", "exc_info"))
+        process.note(f"log {event['event']} {said}")
+        if event["event"] in BUGS:
+            world.violated("no bug", f"{event} {traceback.format_exc()}")
+    raise structlog.DropEvent
+
+
+class Libraries(logging.Handler):
+    """What a library complains of in a living process is a bug."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        process = running_in()
+        if process is not None and process.alive:
+            self._world.violated(
+                "no bug", f"{process.name}: {record.getMessage()} {record.exc_text or record.exc_info}"
+            )
