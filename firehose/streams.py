@@ -164,7 +164,7 @@ class Streams:
         return PlaceStanding(
             destination,
             entry.owed(destination, sealed),
-            max(0, appender.accepted - appender.sealed_records) if current else 0,
+            max(0, appender.accepted - sealed) if current else 0,
             Totals.from_json(said.get("totals", {})),
             said.get("pending", 0),
             said.get("held", 0),

@@ -223,3 +223,14 @@ async def test_origin_that_is_committed_meanwhile(half: Half) -> None:
     again = half.open(app=to("far"))
     assert again.intakes["app"].appender.origins() == {"shard": Origin("shard", "7")}
     await again.close()
+
+
+async def test_sealed_while_the_other_half_is_asked(half: Half) -> None:
+    """What is sealed between the question to the delivery half and its answer counts as open, not as nothing."""
+    streams = half.open(app=to("far"))
+    await put(streams, "app", 3)
+    before = streams.sealed_records()
+    await streams.seal("app")
+    (standing,) = streams.standings(before, {"places": []})
+    assert (standing.accepted, standing.places[0].buffered, standing.places[0].imbalance) == (3, 3, 0)
+    await streams.close()
