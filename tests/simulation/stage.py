@@ -33,7 +33,9 @@ def installed(world: World, store: Store) -> Iterator[None]:
         logging.getLogger().addHandler(libraries)
         stack.callback(logging.getLogger().removeHandler, libraries)
         stack.enter_context(mock.patch.dict(destinations.TABLE, table))
-        stack.enter_context(mock.patch("botocore.session.Session", Sessions(store)))
+        sessions = Sessions(store)
+        stack.enter_context(mock.patch("botocore.session.Session", sessions))
+        stack.enter_context(mock.patch("boto3.Session", sessions))
         stack.enter_context(mock.patch.object(ledger, "threading", SimpleNamespace(Lock=Mutex)))
         yield
 

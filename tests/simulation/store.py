@@ -218,7 +218,7 @@ def _client() -> Any:
 
 
 class Sessions:
-    """Stands in for botocore's `Session` while a world runs: every client's wire leads to the store."""
+    """Stands in for boto3's and botocore's `Session` while a world runs: every client's wire leads to the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -226,7 +226,7 @@ class Sessions:
     def __call__(self, **_: Any) -> Sessions:
         return self
 
-    def create_client(self, service: str, **_: Any) -> Any:
+    def client(self, service: str, **_: Any) -> Any:
         assert service == "s3"
         events = _client().meta.events
         events.unregister("before-send.s3", unique_id="world")
