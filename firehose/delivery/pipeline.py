@@ -107,6 +107,7 @@ class Pipeline:
                 passes = await self._passes(segment, line)
                 batch = await self.threads.run(partial(passes.begun, segment))
             receipt = await line.destination.deliver(batch, self.outbox.memo(segment)) if batch else Receipt()
+            await self.threads.run(_give_memory_back)
             with _our_side():
                 if (tally := passes.tally) is None:
                     tally = await self.threads.run(passes.complete)
@@ -189,3 +190,8 @@ def _attempted(refused: Rejections, attempts: int) -> Rejections:
     index = table.schema.get_field_index("attempts")
     counts = pa.repeat(pa.scalar(attempts, pa.int32()), table.num_rows)
     return Rejections(table.set_column(index, table.schema.field(index), counts))
+
+
+def _give_memory_back() -> None:
+    """Arrow keeps what it freed, by thread: without this each worker would hold on to the most it ever needed."""
+    pa.default_memory_pool().release_unused()
