@@ -1,7 +1,7 @@
 """Draws what the bench wrote: each figure of CPU beside the machine's floor of the same run.
 
-    python -m bench --work ingest-100 --work ingest-1-64 --json figures.json
-    python -m bench.picture figures.json docs/performance.svg
+python -m bench --work ingest-100 --work ingest-1-64 --json figures.json
+python -m bench.picture figures.json docs/performance.svg
 """
 
 from __future__ import annotations
