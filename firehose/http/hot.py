@@ -155,7 +155,7 @@ class HotProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             return
-        if self._answering or self._pending:
+        if self._answering or self._pending or self._choked:
             self._pending += data
             self._paused = True
             self._transport.pause_reading()
@@ -165,6 +165,7 @@ class HotProtocol(asyncio.Protocol):
             self._read(data)
 
     def pause_writing(self) -> None:
+        """Nothing more is taken from a client that does not read its answers."""
         self._choked = True
 
     def resume_writing(self) -> None:
@@ -262,11 +263,10 @@ class HotProtocol(asyncio.Protocol):
             return
         keep = request.keep_alive and not self._stopping
         self._send(reply, keep)
+        self._expect(self._options.keep_alive_seconds)
         if not keep:
             self._transport.close()
-            return
-        self._expect(self._options.keep_alive_seconds)
-        if not self._choked:
+        elif not self._choked:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -332,9 +332,16 @@ class HotProtocol(asyncio.Protocol):
         if self._loop.time() < self._deadline:
             self._set_timer()
         elif self._request is None:
-            self._transport.close()
+            self._end()
         else:
             self._too_late(self._request)
+
+    def _end(self) -> None:
+        """Closes. What the client has not read by now it hardly ever will, and a close would wait for that."""
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._transport.close()
 
     def _too_late(self, request: Request) -> None:
         """Answers, and closes a moment later: one closed under a client that still sends would never be read."""
@@ -342,4 +349,4 @@ class HotProtocol(asyncio.Protocol):
         self._front.requests.add(request.dialect, 408, request.length - self._left)
         self._send(request.route.refuse(408, "the body did not arrive in time", 1.0), keep=False)
         self._request, self._chunks, self._lingering = None, [], True
-        self._timer = self._loop.call_later(LINGER_SECONDS, self._transport.close)
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._end)

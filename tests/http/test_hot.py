@@ -7,7 +7,7 @@ import json
 from contextlib import AsyncExitStack
 
 import pytest
-from sockets import Peer, dialled, served
+from sockets import ANSWER_SECONDS, Peer, dialled, served
 
 from firehose import observe
 from firehose.http.admission import Admission
@@ -125,6 +125,38 @@ async def test_long_answer() -> None:
             assert await idle.closed()
         gate.set()
         assert await bodies(peer, 1) == [b"1"]
+
+
+async def test_unread_answers() -> None:
+    """A client that sends and never reads is not read any more, and after a while it is cut off."""
+    front, answered = echo(), 0
+
+    async def finish(head: Head, body: bytes) -> Reply:
+        nonlocal answered
+        answered += 1
+        return Reply(200, bytes(1024 * 1024))
+
+    route = Route(lambda head: None, finish, LIMIT, lambda status, reason, after: Reply(status, reason.encode()))
+    front = Front(lambda *_: ("echo", route), cold, front.admission, 1, front.requests)
+    async with served(front, keep_alive_seconds=1) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        with pytest.raises(ConnectionError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while True:  # each request in a piece of its own
+                    writer.write(post(b"1"))
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+        writer.close()
+    assert answered < 50
+
+
+async def test_slow_reader() -> None:
+    """A client that reads late gets every answer, in order."""
+    async with served(echo()) as port, dialled(port) as peer:
+        for number in range(200):
+            peer.send(post(b"%d" % number * 10_000))
+            await asyncio.sleep(0)
+        assert await bodies(peer, 200) == [b"%d" % number * 10_000 for number in range(200)]
 
 
 async def test_early_refusal() -> None:
