@@ -67,7 +67,7 @@ class HeadReader:
         if len(head) > self._limit_bytes:
             return None
         parts = _HeadParts()
-        parser = httptools.HttpRequestParser(parts)
+        parts.parser = parser = httptools.HttpRequestParser(parts)
         try:
             parser.feed_data(head)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -78,31 +78,36 @@ class HeadReader:
         if not plain or odd or parts.has_body or not length.isdigit() or parser.get_http_version() != "1.1":
             return None
         path, _, query = parts.url.partition(b"?")
-        return self._routed(Head(parser.get_method().decode(), path.decode(), query, parts.headers), parser)
+        return self._routed(Head(parser.get_method().decode(), path.decode(), query, parts.headers), parts.keep_alive)
 
-    def _routed(self, head: Head, parser: httptools.HttpRequestParser) -> Request | None:
+    def _routed(self, head: Head, keep_alive: bool) -> Request | None:
         found = self._front.routes(head.method, head.path, head.headers) if head.method in ("POST", "PUT") else None
         if found is None:
             return None
         length = int(head.headers[b"content-length"])
         if length > self._front.limit_bytes(found[1]):
             return None
-        return Request(head, *found, length, parser.should_keep_alive())
+        return Request(head, *found, length, keep_alive)
 
 
 class _HeadParts:
     """What the parser calls back with."""
 
     def __init__(self) -> None:
+        self.parser: Any = None
         self.url = b""
         self.headers: dict[bytes, bytes] = {}
-        self.has_body = False
+        self.keep_alive = self.has_body = False
 
     def on_url(self, url: bytes) -> None:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self.keep_alive = self.parser.should_keep_alive()  # once the message is whole it has forgotten that
+        self.parser = None
 
     def on_body(self, body: bytes) -> None:
         self.has_body = True  # the parser sees the head end before we do: not to be trusted

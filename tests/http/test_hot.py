@@ -173,12 +173,13 @@ async def test_early_refusal() -> None:
             assert await peer.closed()
 
 
-async def test_connection_close() -> None:
-    """A client that asks for it gets its connection closed behind the answer."""
+@pytest.mark.parametrize("body", [b"1", b""])
+async def test_connection_close(body: bytes) -> None:
+    """A client that asks for it gets its connection closed behind the answer, be there a body or none."""
     async with served(echo()) as port, dialled(port) as peer:
-        peer.send(post(b"1", extra="Connection: close\r\n"))
+        peer.send(post(body, extra="Connection: close\r\n"))
         answer = await peer.answer()
-        assert (answer.body, answer.headers["connection"]) == (b"1", "close")
+        assert (answer.body, answer.headers.get("connection")) == (body, "close")
         assert await peer.closed()
 
 
