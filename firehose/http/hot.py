@@ -242,6 +242,9 @@ class HotProtocol(asyncio.Protocol):
             self._answer(end.value)
         except Exception:
             self._failed()
+        except asyncio.CancelledError:  # what it waited for, by a service that ends
+            assert self._request is not None
+            self._answer(self._request.route.refuse(503, "the service is stopping", 1.0))
         else:
             self._wait_for(awaited)
 

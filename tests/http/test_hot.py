@@ -264,6 +264,23 @@ def test_bounded_memory_of_heads() -> None:
     assert max(map(len, heads.known)) < 1100
 
 
+async def test_given_up() -> None:
+    """A handler that waits for something that is cancelled is answered 503, and its room is given back."""
+
+    async def finish(head: Head, body: bytes) -> Reply:
+        call = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(call.cancel)
+        return await call
+
+    front = echo()
+    route = Route(lambda head: None, finish, LIMIT, lambda status, reason, after: Reply(status, reason.encode()))
+    front = Front(lambda *_: ("echo", route), cold, front.admission, 1, front.requests)
+    async with served(front) as port, dialled(port) as peer:
+        peer.send(post(b"1"))
+        assert (await peer.answer()).status == 503
+    assert front.admission.in_flight_bytes == 0
+
+
 async def test_bug() -> None:
     """A handler's bug is answered 500 and the connection lives on."""
 
