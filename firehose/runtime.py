@@ -94,6 +94,7 @@ class Pool:
                 tell = _done(job)
                 job = self._next(inbox)  # first: whoever is told finds the thread idle
                 tell()
+                del tell  # and with it the result, which an idle thread would keep
 
     def _next(self, inbox: SimpleQueue[_Job | None]) -> _Job | None:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -31,6 +32,18 @@ async def test_result() -> None:
         with pytest.raises(ZeroDivisionError):
             await threads.run(lambda: 1 / 0)
         assert await threads.run(lambda: 7) == 7
+
+
+async def test_nothing_is_kept() -> None:
+    """An idle thread keeps neither the call that it did last nor what came of it."""
+    with pool(1) as threads:
+        result = await threads.run(threading.Event)
+        kept = weakref.ref(result)
+        del result
+        for _ in range(500):
+            if kept() is not None:
+                await asyncio.sleep(0.01)  # the thread tells first and forgets then
+        assert kept() is None
 
 
 async def test_one_thread_is_enough() -> None:
