@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
+from typing import TypeVar
 
 import pyarrow as pa
 import pytest
@@ -12,10 +14,12 @@ from virtual_time import Inline
 from firehose.contracts import Full, Unavailable, Unsure
 from firehose.http.admission import Admission
 from firehose.http.wire import Head, Reply
-from firehose.ingest.dialects.generic import Generic
+from firehose.ingest.dialects.generic import LARGE_BYTES, Generic
 from firehose.ingest.intake import Intake
 from firehose.ingest.splitting import SplitOptions
 from firehose.model import Origin, Position
+
+T = TypeVar("T")
 
 
 class Kept:
@@ -33,6 +37,19 @@ class Kept:
 
     def origins(self) -> dict[str, Origin]:
         return {}
+
+
+class Counted:
+    """Threads that are none, and count what they are given."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def run(self, call: Callable[[], T]) -> T:
+        self.calls += 1
+        return call()
+
+    def close(self) -> None: ...
 
 
 @pytest.fixture
@@ -140,6 +157,17 @@ async def test_stream_gone_meanwhile(generic: Generic, intakes: dict[str, Intake
     assert route.begin(asked) is None
     del intakes["app"]
     assert (await route.finish(asked, b"x")).status == 404
+
+
+async def test_large_object(intakes: dict[str, Intake], kept: Kept) -> None:
+    """A large object is looked through in a thread, like any large body; a small one is not worth it."""
+    threads = Counted()
+    generic = Generic(intakes, threads, lambda head: True, Admission(10 * LARGE_BYTES), 1, 2 * LARGE_BYTES)
+    for size, calls in ((100, 0), (LARGE_BYTES, 2)):  # to be decoded, and to be cut
+        body = b'{"a":"%s"}' % (b"x" * size)
+        assert (await ask(generic, head(), body)).body == b'{"accepted":1,"rejected":0}'
+        assert threads.calls == calls
+        assert kept.batches[-1].column("record").to_pylist() == [body + b"\n"]
 
 
 async def test_unsure_says_so(generic: Generic, kept: Kept) -> None:

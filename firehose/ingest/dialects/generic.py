@@ -79,7 +79,7 @@ class Generic:
         if not self.admission.admit(grown):
             return refuse(503, "more is sent than can be taken", OVERLOAD_SECONDS)
         try:
-            single = one_object(plain, intake.split)
+            single = one_object(plain, intake.split) if len(plain) <= LARGE_BYTES else None
             if single is not None:
                 return await _answered(intake.singles.append(single), ACCEPTED_ONE)
             if held_up:
