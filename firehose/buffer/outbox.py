@@ -98,11 +98,15 @@ class Shelf:
             self.add(shelved.segment)
 
     def announce(self, key: SegmentKey) -> None:
-        """A segment has been sealed just now."""
+        """A segment has been sealed just now. Where a look at the disk found it before its writer could tell, and it is
+        delivered already, the writer has counted its file after we said that it is gone, and is told again.
+        """
         if key not in self._shelved:
             segment = recovery.read_segment(self._disk, self._data_dir, key)
             if segment is not None:
                 self.add(segment)
+            elif not self._disk.exists(layout.file_of(self._data_dir, key)):
+                self._removed(key)
 
     def add(self, segment: Segment) -> None:
         wanted = self._destinations(segment.stream, segment.version)

@@ -250,3 +250,17 @@ def test_memo_on_a_failing_disk(step: str) -> None:
         buffer.outbox().memo(segment).write("note")
 
     in_buffer(scenario)
+
+
+def test_announced_when_it_has_gone() -> None:
+    """Who tells of a segment only when it has been found, delivered and removed already hears once more that it has
+    gone: it would count the file for good.
+    """
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        segment = await sealed(buffer, b"a")
+        assert await drained(buffer.outbox()) == [b"a"]
+        buffer.shelf.announce(segment.key)
+        assert buffer.gone == [segment.key, segment.key]
+
+    in_buffer(scenario, ("far",))
