@@ -73,6 +73,19 @@ class Front:
     def overload(self, route: Route) -> Reply:
         return route.refuse(503, "more is sent than can be taken", OVERLOAD_SECONDS)
 
+    async def turn(self, route: Route, head: Head, body: bytes) -> bool:
+        """Waits until it is the request's turn. False where too many of its stream wait already."""
+        come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def begin() -> None:
+            if not come.done():  # the request may have been given up meanwhile
+                come.set_result(None)
+
+        if not self.turns.take(route.stream(head, body), len(body), begin):
+            return False
+        await come
+        return True
+
     def limit_bytes(self, route: Route) -> int:
         """What can never be admitted is too large, however much patience the client has."""
         return min(route.body_limit_bytes, self.admission.limit_bytes)
@@ -100,7 +113,11 @@ class _Body:
             body = await self._read()
         except TimeoutError:
             return self._route.refuse(408, "the body did not arrive in time", 1.0)
-        return body if isinstance(body, Reply) else await self._route.finish(self._head, body)
+        if isinstance(body, Reply):
+            return body
+        if not await self._front.turn(self._route, self._head, body):
+            return self._front.overload(self._route)
+        return await self._route.finish(self._head, body)
 
     def _announced(self) -> int:
         """Content-Length; 0 where it is not given."""

@@ -6,8 +6,8 @@ import asyncio
 import gzip
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Hashable
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pytest
@@ -22,6 +22,7 @@ from firehose.contracts import Full, Unsure
 from firehose.http.admission import Admission
 from firehose.http.aws_json import ApiError, AwsJson
 from firehose.http.front import Front, Receive, Scope, Send
+from firehose.http.turns import Handle, Turns
 from firehose.http.wire import Route
 from firehose.ingest.dialects.generic import Generic
 from firehose.ingest.intake import Intake
@@ -89,6 +90,21 @@ class Door:
             return await peer.answer()
 
 
+class Slow(Turns):
+    """Turns that come late, or never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = False
+        self.taken: list[Hashable] = []
+
+    def take(self, stream: Hashable, size_bytes: int, handle: Handle) -> bool:
+        self.taken.append(stream)
+        if not self.full:
+            asyncio.get_running_loop().call_later(0.01, handle)
+        return not self.full
+
+
 def front(kept: Kept, admission: Admission, requests: observe.Requests, body_seconds: float = 5) -> Front:
     intakes = {"app": Intake("app", kept, SplitOptions()), "ünï": Intake("ünï", kept, SplitOptions())}
     generic = Generic(intakes, Inline(), lambda head: True, admission, LIMIT, 4 * LIMIT).route()
@@ -122,6 +138,23 @@ CHUNKED = b"POST /ingest/app HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r
 
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@pytest.mark.parametrize("carrier", ["hot", "asgi"])
+async def test_turns(carrier: str) -> None:
+    """However a body comes, it waits for its turn; it is refused where its stream's requests wait for too long."""
+    turns, kept, admission, requests = Slow(), Kept(), Admission(LIMIT), observe.Requests()
+    app = replace(front(kept, admission, requests), turns=turns)
+    async with served(app if carrier == "hot" else app.__call__) as port:
+        door = Door(port, kept, admission, requests)
+        for request in (post(b'{"a":1}'), CHUNKED + chunk(b'{"a":1}') + chunk(b"")):
+            turns.full = False
+            assert (await door.ask(request)).status == 200
+            turns.full = True
+            assert (await door.ask(request)).status == 503
+    assert turns.taken == ["/ingest/app"] * 4
+    assert len(kept.records) == 2
+    assert admission.in_flight_bytes == 0
 
 
 # Bodies, as they come.
