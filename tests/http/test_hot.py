@@ -127,6 +127,15 @@ async def test_long_answer() -> None:
         assert await bodies(peer, 1) == [b"1"]
 
 
+async def send_on(writer: asyncio.StreamWriter) -> None:
+    """One request after the other, each in a piece of its own, until the other end has had enough."""
+    async with asyncio.timeout(ANSWER_SECONDS):
+        while True:
+            writer.write(post(b"1"))
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+
 async def test_unread_answers() -> None:
     """A client that sends and never reads is not read any more, and after a while it is cut off."""
     front, answered = echo(), 0
@@ -139,13 +148,9 @@ async def test_unread_answers() -> None:
     route = Route(lambda head: None, finish, LIMIT, lambda status, reason, after: Reply(status, reason.encode()))
     front = Front(lambda *_: ("echo", route), cold, front.admission, 1, front.requests)
     async with served(front, keep_alive_seconds=1) as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         with pytest.raises(ConnectionError):
-            async with asyncio.timeout(ANSWER_SECONDS):
-                while True:  # each request in a piece of its own
-                    writer.write(post(b"1"))
-                    await writer.drain()
-                    await asyncio.sleep(0.01)
+            await send_on(writer)
         writer.close()
     assert answered < 50
 
@@ -268,7 +273,7 @@ async def test_given_up() -> None:
     """A handler that waits for something that is cancelled is answered 503, and its room is given back."""
 
     async def finish(head: Head, body: bytes) -> Reply:
-        call = asyncio.get_running_loop().create_future()
+        call: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(call.cancel)
         return await call
 
