@@ -25,6 +25,7 @@ from firehose.http.wire import Head, Reply, Route
 END_OF_HEAD = b"\r\n\r\n"
 HEADS = 1024  # a client's heads are alike: so many are remembered as they were understood
 HEAD_BYTES = 1024  # those of at most that size
+PIECE_BYTES = 2048  # of a body: smaller ones are put together, for each by itself costs hundreds of bytes more
 NEVER = float("inf")
 STATUS_LINES = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
 
@@ -134,7 +135,7 @@ class HotProtocol(asyncio.Protocol):
         self._answering = False
         self._body = b""  # that is whole, until its turn comes
         self._answer_to_come: Coroutine[Any, None, Reply]
-        self._chunks: list[memoryview] = []
+        self._chunks: list[memoryview | bytearray] = []
         self._left = 0  # bytes of the body to come
         self._pending = b""  # what came behind the request that is being answered
         self._admitted = 0
@@ -213,12 +214,21 @@ class HotProtocol(asyncio.Protocol):
     def _read(self, data: bytes) -> None:
         """More of a body, and perhaps of what follows it."""
         assert self._request is not None
-        self._chunks.append(memoryview(data)[: self._left])
+        self._keep(memoryview(data)[: self._left])
         self._pending = data[self._left :]
         self._left -= len(data) - len(self._pending)
         if not self._left:
             chunks, self._chunks = self._chunks, []
             self._handle(self._request, b"".join(chunks))
+
+    def _keep(self, piece: memoryview) -> None:
+        last = self._chunks[-1]
+        if len(piece) >= PIECE_BYTES:
+            self._chunks.append(piece)
+        elif isinstance(last, bytearray):
+            last += piece
+        else:
+            self._chunks.append(bytearray(piece))
 
     def _handle(self, request: Request, body: bytes) -> None:
         self._answering, self._deadline, self._body = True, NEVER, body

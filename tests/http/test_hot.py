@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 from sockets import ANSWER_SECONDS, Peer, dialled, served
+from uvicorn.server import ServerState
 
 from firehose import observe
+from firehose.config import ServiceOptions
 from firehose.http.admission import Admission
 from firehose.http.front import Front, Receive, Scope, Send
-from firehose.http.hot import HEADS, HeadReader
+from firehose.http.hot import HEADS, HeadReader, HotProtocol
 from firehose.http.wire import Head, Reply, Route
 
 LIMIT = 64 * 1024
@@ -81,6 +86,57 @@ async def test_any_piece(cut: int) -> None:
             await peer.drained()
             await asyncio.sleep(0)
         assert await bodies(peer, 2) == [b"a" * 40, b"b" * 40]
+
+
+class Unheard(asyncio.Transport):
+    """Goes nowhere."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+
+async def test_tiny_pieces() -> None:
+    """A body in pieces of a byte takes hardly more memory than it has bytes: more than its room nobody counts."""
+    front = echo()
+    one = HotProtocol(front, HeadReader(front, 4096), ServiceOptions(), ServerState(), asyncio.Protocol)
+    one.connection_made(Unheard())
+    request = post(bytes(range(256)) * 200)
+    start = len(request) - 51_200
+    tracemalloc.start()
+    try:
+        one.data_received(request[:start])
+        for at in range(start, len(request) - 1):
+            one.data_received(bytes(bytearray(request[at : at + 1])))
+        assert tracemalloc.get_traced_memory()[0] < 2 * 51_200
+    finally:
+        tracemalloc.stop()
+    assert front.admission.in_flight_bytes == 51_200
+    one.connection_lost(None)
+    assert front.admission.in_flight_bytes == 0
+
+
+@pytest.mark.parametrize("sizes", [[1] * 3000, [3000, 1, 1, 5000, 2048, 2047, 7], [1, 2048, 1]])
+async def test_pieces_of_all_sizes(sizes: list[int]) -> None:
+    """A body is put together in its order, whatever the sizes of its pieces."""
+    front, bodies = echo(), list[bytes]()
+
+    async def finish(head: Head, body: bytes) -> Reply:
+        bodies.append(body)
+        return Reply(200)
+
+    route = Route(lambda head: None, finish, LIMIT, lambda status, reason, after: Reply(status))
+    front = replace(front, routes=lambda *_: ("echo", route))
+    one = HotProtocol(front, HeadReader(front, 4096), ServiceOptions(), ServerState(), asyncio.Protocol)
+    one.connection_made(Unheard())
+    body = bytes(number % 251 for number in range(sum(sizes)))
+    one.data_received(post(body)[: -len(body)])
+    ends = list(accumulate(sizes))
+    for start, end in zip([0, *ends], ends, strict=False):
+        one.data_received(body[start:end])
+    one.connection_lost(None)
+    assert bodies == [body]
 
 
 async def test_waits_for_its_turn() -> None:
