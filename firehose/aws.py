@@ -4,8 +4,8 @@ They are imported at the first call, because they take a quarter of a second and
 not spend. Most of that is the descriptions of services: all clients of a process share them, and those with equal
 options are one client. A client makes exactly one attempt per call: only the pipeline decides about retries (DESIGN 3,
 law 6). Whatever goes wrong comes out as `Failed`, whose text must never hold a secret. Credentials follow boto3's own
-chain unless they are given. Checksums of requests are sent
-only where an operation demands them: they halve the speed (DESIGN 4), and many stores refuse them.
+chain unless they are given. Checksums of requests are sent only where an operation demands them: they halve the speed
+(DESIGN 4), and many stores refuse them.
 """
 
 from __future__ import annotations
@@ -89,7 +89,10 @@ class Clients:
         """Whoever had it last closes it."""
         with self._lock:
             self._users[key] -= 1
-            unused = None if self._users[key] else self._made.pop(key)
+            unused = None
+            if not self._users[key]:
+                del self._users[key]
+                unused = self._made.pop(key)
         if unused is not None:
             unused.close()
 

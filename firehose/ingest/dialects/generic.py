@@ -44,7 +44,7 @@ class Generic:
     decoded_limit_bytes: int
 
     def route(self) -> Route:
-        return Route(self._begin, self._finish, self.body_limit_bytes, refuse)
+        return Route(self._begin, self._finish, self.body_limit_bytes, refuse, _stream)
 
     def _begin(self, head: Head) -> Reply | None:
         name = head.path.removeprefix(PREFIX)
@@ -101,6 +101,11 @@ class Generic:
     def _limit_bytes(self) -> int:
         """What can never be admitted is too large, however much patience the client has."""
         return min(self.decoded_limit_bytes, self.admission.limit_bytes)
+
+
+def _stream(head: Head, body: bytes) -> bytes:
+    """As the AWS dialect names it: a stream has one turn, whichever way its records come."""
+    return head.path.removeprefix(PREFIX).encode()
 
 
 def _no_room(head: Head, intake: Intake) -> Reply | None:
