@@ -12,7 +12,6 @@ from itertools import accumulate
 import pytest
 from sockets import ANSWER_SECONDS, Peer, dialled, served
 from uvicorn.server import ServerState
-from virtual_time import passed
 
 from firehose import observe
 from firehose.config import ServiceOptions
@@ -190,7 +189,7 @@ async def send_on(writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(post(b"1"))
             await writer.drain()
-            await passed(0.01)
+            await asyncio.sleep(0.01)
 
 
 async def test_unread_answers() -> None:

@@ -20,6 +20,7 @@ from simulation.store import Store
 from simulation.trouble import Trouble
 from simulation.witness import Witness
 from simulation.world import Process, World
+from virtual_time import passed
 
 from firehose.buffer import ledger
 from firehose.config import MIB
@@ -167,7 +168,7 @@ class Simulation:
     async def _deliver_all(self, front: Front) -> None:
         """Seals everything and has what is held tried again, until nothing is left."""
         while not self._delivered:
-            await asyncio.sleep(1.0)
+            await passed(1.0)
             if (service := front.service) is None:
                 return
             standings = await service.standings()

@@ -17,7 +17,7 @@ import disk_buffer
 import pyarrow as pa
 from faulty_disk import Folder
 from recording_disk import Noted, RecordingDisk
-from virtual_time import VirtualRuntime
+from virtual_time import VirtualRuntime, passed
 
 from firehose import catalogue as catalogues
 from firehose import config, observe
@@ -135,8 +135,8 @@ class House:
         self._follow(following)
         self.service = Portless(following, lambda: self.config, self.disk, self.runtime)
         await self.service.start()
-        while not self.service._courier.up:  # noqa: ASYNC110  # virtual time
-            await asyncio.sleep(0.01)
+        while not self.service._courier.up:
+            await passed(0.01)
 
     async def reload(self, following: Config) -> None:
         self._follow(following)
