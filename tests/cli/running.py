@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from queue import Queue
 from threading import Thread
 
+import structlog
 from typer.testing import CliRunner, Result
 
 from firehose.cli import app
@@ -26,6 +28,7 @@ STREAM = """\
     buffering: {{size_mib: 1, interval_seconds: 900}}
     destination: {{type: folder, path: "{folder}/out/{name}"}}
 """
+LAST_RESORT = logging.lastResort
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,12 @@ def _read(lines: Iterable[bytes], log: list[str], ready: Queue[int]) -> None:
 
 
 def firehose(*arguments: str, stdin: bytes | None = None) -> Result:
-    """Runs a command of the command line in this process."""
-    return CliRunner().invoke(app, list(arguments), input=stdin)
+    """Runs a command of the command line in this process. How it logs stays with it: `serve` sets that up."""
+    try:
+        return CliRunner().invoke(app, list(arguments), input=stdin)
+    finally:
+        structlog.reset_defaults()
+        logging.lastResort = LAST_RESORT
 
 
 def good(*arguments: str, stdin: bytes | None = None) -> str:

@@ -25,7 +25,8 @@ BUGS = ("delivery.bug", "request.bug", "delivery.message_failed")
 def installed(world: World, store: Store) -> Iterator[None]:
     """They are in place while this lasts."""
     before = structlog.get_config()
-    structlog.configure(processors=[partial(_heard, world)])
+    every_level = structlog.make_filtering_bound_logger(logging.NOTSET)
+    structlog.configure(processors=[partial(_heard, world)], wrapper_class=every_level)
     table = {"s3": "simulation.small_s3:SmallS3"}
     libraries = Libraries(world)
     with ExitStack() as stack:
