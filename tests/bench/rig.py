@@ -29,6 +29,8 @@ from whole_service import WholeService
 TESTS = Path(__file__).parents[1]
 OURS = {"PYTHONPATH": f"{TESTS}:{TESTS / 'support'}"}
 DELIVERED_SECONDS = 600
+WARM_UP = 2 * 10**11  # number of its first request; those of the work and of its floors come before
+WARM_UP_REQUESTS = 200
 
 
 @dataclass(slots=True)
@@ -164,6 +166,11 @@ class Rig:
         if loading.plan.port == self.service.port:
             self.sent.append(loading.sent)
         return said
+
+    def warm_up(self, plan: Plan) -> None:
+        """A little of the same load, delivered: what is loaded and connected once belongs to no gigabyte."""
+        self.load(replace(plan, requests=WARM_UP_REQUESTS, first=WARM_UP))
+        self.deliver_all()
 
     def deliver_all(self) -> None:
         """Returns when all that was accepted is delivered."""

@@ -20,6 +20,7 @@ def full_load(scale: Scale, *, shape: str, connections: int, requests: int, quic
     with rig() as one:
         one.start()
         plan = Plan(one.service.port, shape, connections, requests=scale.of(requests, quick))
+        one.warm_up(plan)
         loading = one.prepare(plan)
         cpu, store_cpu, began = one.cpu(), measuring.cpu_seconds(one.store.pid), time.perf_counter()
         loading.begin()
