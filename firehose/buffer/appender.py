@@ -124,7 +124,7 @@ class DiskAppender:
         self._group: list[Waiting] = []
         self._group_bytes = 0
         self._group_ms = 0
-        self._room = (0, "")  # of the group that fills, in bytes, and what bounds it
+        self._room: tuple[int, str] | None = None  # of the group that fills, in bytes, and what bounds it
         self._flushing: asyncio.Task[None] | None = None
         self._age: asyncio.TimerHandle | None = None
         self._aging_since = 0.0  # on the monotonic clock, while `_age` runs
@@ -232,8 +232,10 @@ class DiskAppender:
         return [*self._abandoned, self._lane] if self._lane else self._abandoned
 
     def make_sure_of_room(self, size_bytes: int) -> None:
-        """Raises `Full` where so many bytes cannot be taken now. The disk is asked once for each group of appends."""
-        if not self._group:
+        """Raises `Full` where so many bytes cannot be taken now. The disk is asked once for each group of appends, and
+        for each refusal.
+        """
+        if self._room is None or self._group_bytes + size_bytes > self._room[0]:
             self._room = self._measured_room()
         room_bytes, reason = self._room
         if self._group_bytes + size_bytes > room_bytes:
@@ -268,7 +270,7 @@ class DiskAppender:
 
     async def _flush(self) -> None:
         while self._group or self._seal_due:
-            waiting, self._group, self._group_bytes = self._group, [], 0
+            waiting, self._group, self._group_bytes, self._room = self._group, [], 0, None
             sealers, self._sealers = self._sealers, []
             try:
                 if waiting or (self._lane and self._lane.open):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 
 from firehose.buffer import frame, layout
@@ -82,24 +83,22 @@ class _Gathered:
             yield whole.slice(start, step)
 
     def _numbers(self) -> pa.Array:
-        """One range, where nothing was lost between the frames."""
+        """Ordinals: one range, where nothing was lost between the frames."""
         first, end = self.runs[0].first - self.base, self.runs[-1].end - self.base
         if end - first == self.rows:
-            return pa.arange(first, end)
-        return _one([pa.arange(item.first - self.base, item.end - self.base) for item in self.runs])
+            return pa.array(np.arange(first, end, dtype=np.int32))
+        runs = [np.arange(item.first - self.base, item.end - self.base, dtype=np.int32) for item in self.runs]
+        return pa.array(np.concatenate(runs))
 
     def _arrivals(self) -> pa.Array:
-        return _one([pa.repeat(pa.scalar(item.arrival_ms, pa.int64()), item.count) for item in self.runs])
-
-
-def _one(arrays: list[pa.Array]) -> pa.Array:
-    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+        arrivals = np.array([item.arrival_ms for item in self.runs], np.int64)
+        return pa.array(arrivals.repeat([item.count for item in self.runs]))
 
 
 def rows_of(records: pa.RecordBatch, numbers: pa.Array, arrivals: pa.Array) -> pa.RecordBatch:
     """Records as the delivery half sees them: with their ordinals, and an arrival time each."""
-    parts = pa.Array.from_buffers(pa.int32(), len(numbers), [None, pa.py_buffer(bytes(4 * len(numbers)))])
-    columns, schema = [records.column("record"), numbers.cast(pa.int32()), parts, arrivals], ROW_SCHEMA
+    parts = pa.array(np.zeros(len(numbers), np.int32))
+    columns, schema = [records.column("record"), numbers, parts, arrivals], ROW_SCHEMA
     if "arrival_ms" in records.schema.names:
         columns[3] = records.column("arrival_ms").fill_null(arrivals)
     for name in ("meta", "refused"):
