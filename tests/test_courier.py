@@ -1,6 +1,6 @@
 """The way to the delivery half: messages that never block, a process that may die, hang or be stopped at any time.
 
-The processes are real, and so is their time; whatever has to be waited for is waited for by looking.
+The processes are real, and so is their time; what a test waits for is what is said of it, or a process that ends.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import json
 import os
+import select
 import signal
 import sys
 import textwrap
@@ -37,6 +38,22 @@ PATIENCE_SECONDS = 30
 EAGER = {"backoff_seconds": 0.05, "backoff_limit_seconds": 0.1, "probe_seconds": 0.2}
 
 
+class Listening(Asked):
+    """Has news whenever the delivery half says a word, or ends: what a test waits for shows then at the latest."""
+
+    def __init__(self, removed: Callable[[SegmentKey], None], ready: Callable[[], None]) -> None:
+        super().__init__(removed, ready)
+        self.news = asyncio.Event()
+
+    def heard(self, message: Message) -> None:
+        super().heard(message)
+        self.news.set()
+
+    def ended(self, why: str) -> None:
+        super().ended(why)
+        self.news.set()
+
+
 class Site:
     """A data folder with a courier over it, and what the courier was told."""
 
@@ -45,7 +62,7 @@ class Site:
         self.folder = DataFolder(root)
         self.removed: list[SegmentKey] = []
         self.ready = 0
-        self.asked = Asked(self.removed.append, self._count)
+        self.asked = Listening(self.removed.append, self._count)
 
     def _count(self) -> None:
         self.ready += 1
@@ -63,6 +80,24 @@ class Site:
     def delivered(self) -> list[str]:
         return moody.delivered(self.root)
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Looks again with every word of the delivery half: of what it has delivered it says so."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not condition():
+                self.asked.news.clear()
+                await self.asked.news.wait()
+
+    async def until_told(self, process: Process, **wanted: int) -> Message:
+        """What it says of its only place, once that is as wanted: asked anew with every answer, for of what it holds
+        it says nothing unasked.
+        """
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                await self.until(lambda: process.up)
+                for place in (await process.stats() or {"places": []})["places"]:
+                    if all(place[name] == value for name, value in wanted.items()):
+                        return dict(place)
+
 
 @pytest.fixture
 async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
@@ -76,18 +111,12 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return Site(tmp_path)
 
 
-async def until(condition: Callable[[], bool], what: str = "it") -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(0.01)
-
-
 @asynccontextmanager
 async def working(site: Site) -> AsyncIterator[Process]:
     process = Process(site.config(), site.asked)
     await process.start()
     try:
-        await until(lambda: process.up)
+        await site.until(lambda: process.up)
         yield process
     finally:
         await process.stop(10)
@@ -96,14 +125,6 @@ async def working(site: Site) -> AsyncIterator[Process]:
 def child(process: Process) -> int:
     assert process._child is not None
     return process._child.pid
-
-
-def gone(pid: int) -> bool:
-    """Ended, though perhaps nobody has asked for its exit code yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def lock_is_free(data: Path) -> bool:
@@ -115,16 +136,6 @@ def lock_is_free(data: Path) -> bool:
     return True
 
 
-async def until_told(process: Process, **wanted: int) -> Message:
-    """What it says of its only place, once that is as wanted."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            for place in (await process.stats() or {"places": []})["places"]:
-                if all(place[name] == value for name, value in wanted.items()):
-                    return dict(place)
-            await asyncio.sleep(0.02)
-
-
 def pending(said: Message | None) -> int:
     return sum(place["pending"] for place in said["places"]) if said else -1
 
@@ -133,7 +144,7 @@ async def test_process_delivers_and_tells(site: Site) -> None:
     """What is announced is delivered by the process, which says what it removed and how it stands."""
     async with working(site) as process:
         keys = [await site.seal(process, "a", "b"), await site.seal(process, "c")]
-        await until(lambda: len(site.removed) == 2)
+        await site.until(lambda: len(site.removed) == 2)
         said = await process.stats()
         assert said is not None
         assert said["places"][0]["totals"]["delivered"] == 3
@@ -158,10 +169,10 @@ async def test_release_is_answered(site: Site) -> None:
     moody.feel(site.root, "sulky")
     async with working(site) as process:
         key = await site.seal(process, "a")
-        await until_told(process, held=1)
+        await site.until_told(process, held=1)
         moody.feel(site.root, "good")
         assert await process.release(key) == ["moody"]
-        await until(lambda: site.delivered() == ["a"])
+        await site.until(lambda: site.delivered() == ["a"])
         with pytest.raises(ValueError, match="not held"):
             await process.release(key)
 
@@ -195,8 +206,8 @@ async def test_killed_process_comes_back_and_loses_nothing(site: Site) -> None:
             if number % 20 == 10:
                 os.kill(child(process), signal.SIGKILL)
                 restarts = process.restarts
-                await until(lambda: process.restarts > restarts and process.up)  # noqa: B023 - awaited at once
-        await until(lambda: len(site.delivered()) >= 60)
+                await site.until(lambda: process.restarts > restarts and process.up)  # noqa: B023 - awaited at once
+        await site.until(lambda: len(site.delivered()) >= 60)
     assert site.delivered() == [f"{number:02d}" for number in range(60)]
     assert process.restarts == 3
     assert site.ready == 4
@@ -208,12 +219,12 @@ async def test_segment_that_kills_the_process_is_held_and_the_innocent_delivered
         await site.folder.seal(record)
     process = Process(site.config(), site.asked)
     await process.start()
-    place = await until_told(process, held=1, pending=1)
+    place = await site.until_told(process, held=1, pending=1)
     assert site.delivered() == ["a", "b", "c"]
     assert place["totals"]["delivered"] == 3
     assert "died 3 times" in place["last_error"]
     await site.seal(process, "d")
-    await until(lambda: "d" in site.delivered())
+    await site.until(lambda: "d" in site.delivered())
     await process.stop(10)
     assert process.restarts == 3
 
@@ -233,7 +244,7 @@ async def test_stopped_process_slows_nobody(site: Site, monkeypatch: pytest.Monk
         with pytest.raises(ValueError, match="does not answer"):
             await process.release(("app", "lane", 0))
         os.kill(child(process), signal.SIGCONT)
-        await until(lambda: process.trouble == "")
+        await site.until(lambda: process.trouble == "")
         monkeypatch.setattr(courier, "ANSWER_SECONDS", 20.0)
         assert await process.stats() is not None
 
@@ -254,7 +265,7 @@ async def test_full_pipe_is_made_up_for(site: Site, monkeypatch: pytest.MonkeyPa
         for number in range(20):
             await site.seal(process, f"{number:02d}")
         os.kill(child(process), signal.SIGCONT)
-        await until(lambda: len(site.delivered()) == 20)
+        await site.until(lambda: len(site.delivered()) == 20)
     assert process.restarts == 0
 
 
@@ -267,9 +278,9 @@ async def test_full_pipe_of_a_killed_process_is_forgotten(site: Site, monkeypatc
             process.send({"do": "sealed", "segment": ("app", "x" * 900, 0)})
         await site.seal(process, "a")
         os.kill(child(process), signal.SIGKILL)
-        await until(lambda: site.delivered() == ["a"])
+        await site.until(lambda: site.delivered() == ["a"])
         await site.seal(process, "b")
-        await until(lambda: site.delivered() == ["a", "b"])
+        await site.until(lambda: site.delivered() == ["a", "b"])
     assert process.restarts == 1
 
 
@@ -282,7 +293,7 @@ async def test_start_does_not_wait_for_the_lock(site: Site) -> None:
     await site.seal(process, "a")
     assert (process.up, process.trouble, await process.stats()) == (False, "it is starting", None)
     other.close()
-    await until(lambda: site.delivered() == ["a"])
+    await site.until(lambda: site.delivered() == ["a"])
     await process.stop(10)
 
 
@@ -296,12 +307,12 @@ async def test_process_that_cannot_start_says_why_and_is_tried_again(site: Site)
     with structlog.testing.capture_logs() as logs:
         await process.start()
         await site.seal(process, "a")
-        await until(lambda: process.restarts >= 1)
+        await site.until(lambda: process.restarts >= 1)
     assert "format version 3" in process.trouble
     died = [line for line in logs if line["event"] == "delivery.died"]
     assert "format version 3" in died[0]["why"]
     ledger.unlink()
-    await until(lambda: site.delivered() == ["a"])
+    await site.until(lambda: site.delivered() == ["a"])
     assert process.trouble == ""
     await process.stop(10)
 
@@ -314,7 +325,7 @@ async def test_process_that_cannot_be_made_is_tried_again(site: Site, monkeypatc
         await process.start()
         await site.seal(process, "a")
         assert "cannot be started" in process.trouble
-    await until(lambda: site.delivered() == ["a"])
+    await site.until(lambda: site.delivered() == ["a"])
     await process.stop(10)
 
 
@@ -332,10 +343,10 @@ async def test_hanging_process_is_killed_at_the_stop(site: Site, monkeypatch: py
     """A process that neither drains nor ends when its pipe closes does not outlive the service."""
     monkeypatch.setattr(courier, "ANSWER_SECONDS", 0.2)
     async with working(site) as process:
-        pid = child(process)
-        os.kill(pid, signal.SIGSTOP)
+        os.kill(child(process), signal.SIGSTOP)
         await process.stop(0.2)
-        assert gone(pid)
+        assert process._child is not None
+        assert process._child.returncode == -signal.SIGKILL
     assert lock_is_free(site.root / "data")
 
 
@@ -353,7 +364,7 @@ async def test_process_that_talks_nonsense_is_replaced(site: Site) -> None:
             assert await process.stats() is None
             assert time.monotonic() - began < courier.ANSWER_SECONDS / 2, "nobody waits for an answer of the dead"
         await site.seal(process, "a")
-        await until(lambda: site.delivered() == ["a"])
+        await site.until(lambda: site.delivered() == ["a"])
 
 
 async def test_orphan_ends_by_itself(site: Site) -> None:
@@ -365,10 +376,10 @@ async def test_orphan_ends_by_itself(site: Site) -> None:
         from firehose.courier import Process
 
         async def main():
-            process = Process(Site(Path({str(site.root)!r})).config(), Site(Path({str(site.root)!r})).asked)
+            site = Site(Path({str(site.root)!r}))
+            process = Process(site.config(), site.asked)
             await process.start()
-            while not process.up:
-                await asyncio.sleep(0.01)
+            await site.until(lambda: process.up)
             print(child(process), flush=True)
             await asyncio.Event().wait()
 
@@ -379,11 +390,13 @@ async def test_orphan_ends_by_itself(site: Site) -> None:
         sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
     )
     assert parent.stdout is not None
-    orphan = int(await parent.stdout.readline())
+    orphan = os.pidfd_open(int(await parent.stdout.readline()))
     assert not lock_is_free(site.root / "data")
     parent.kill()
     await parent.wait()
-    await until(lambda: gone(orphan) and lock_is_free(site.root / "data"))
+    assert select.select([orphan], [], [], PATIENCE_SECONDS)[0], "it outlives its service"
+    os.close(orphan)
+    assert lock_is_free(site.root / "data")
 
 
 @pytest.mark.parametrize("said", [b"", b'{"do": "hello", "data_'], ids=["nothing", "half a message"])
@@ -425,7 +438,7 @@ async def test_terminal_signals_do_not_reach_the_process(site: Site) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(child(process), number)
         await site.seal(process, "a")
-        await until(lambda: site.delivered() == ["a"])
+        await site.until(lambda: site.delivered() == ["a"])
     assert process.restarts == 0
 
 
@@ -437,9 +450,9 @@ async def test_inline_delivers_and_tells(site: Site) -> None:
     """In the service's own loop it is the same: announced, delivered, told, drained at the stop."""
     half = inline(site)
     await half.start()
-    await until(lambda: half.up)
+    await site.until(lambda: half.up)
     await site.seal(half, "a")
-    await until(lambda: len(site.removed) == 1)
+    await site.until(lambda: len(site.removed) == 1)
     assert pending(await half.stats()) == 0
     await site.seal(half, "b")
     await half.stop(10)
@@ -458,7 +471,7 @@ async def test_inline_start_does_not_wait_for_the_lock(site: Site) -> None:
     assert (first.up, await first.stats()) == (False, None)
     await second.stop(1000)
     other.close()
-    await until(lambda: site.delivered() == ["a"])
+    await site.until(lambda: site.delivered() == ["a"])
     await first.stop(10)
 
 
@@ -469,9 +482,9 @@ async def test_inline_that_cannot_start_says_why_and_is_tried_again(site: Site) 
     half = inline(site)
     await half.start()
     await site.seal(half, "a")
-    await until(lambda: "format version 3" in half.trouble)
+    await site.until(lambda: "format version 3" in half.trouble)
     ledger.unlink()
-    await until(lambda: site.delivered() == ["a"])
+    await site.until(lambda: site.delivered() == ["a"])
     await half.stop(10)
 
 
