@@ -220,7 +220,7 @@ async def test_ledger(house: House, faults: tuple[Fault, ...]) -> None:
     with house.disk.failing(*faults):
         for sent in (house.app, house.web):
             assert [await sent.post(house.one) for _ in range(3)] == [200] * 3
-        await until(lambda: house.disk.met > 3)
+        await house.disk.until(lambda: house.disk.met > 3)
         last = [place["last_error"] for place in await house.places()]
         assert any("disk failed" in said for said in last), last
         await house.reopened()
@@ -233,7 +233,7 @@ async def test_destination(house: House, make: Callable[[str], Fault]) -> None:
     with house.disk.failing(make(f"{house.root}/app*")):
         for sent in (house.app, house.web):
             assert [await sent.post(house.one) for _ in range(3)] == [200] * 3
-        await until(lambda: house.disk.met > 1)
+        await house.disk.until(lambda: house.disk.met > 1)
         await house.one.flush("web")
         house.web.check(house.one.files.records("web"))
         assert (await house.one.client.get("/readyz")).status_code == 200
@@ -262,7 +262,7 @@ async def test_slow_sync_of_one_stream(house: House) -> None:
     """Nobody is answered before the sync has ended; records that come meanwhile wait together; other streams go on."""
     with house.disk.holding_up(APP):
         first = asyncio.create_task(house.app.post(house.one))
-        await until(lambda: house.disk.waiting == 1)
+        await house.disk.until(lambda: house.disk.waiting == 1)
         late = [asyncio.create_task(house.one.post("app", b"late")) for _ in range(20)]
         assert [await house.web.post(house.one) for _ in range(5)] == [200] * 5
         await house.one.flush("web")
@@ -280,7 +280,7 @@ async def test_slow_disk(house: House) -> None:
     """While every sync hangs nothing is acknowledged, and whoever waits is answered when it goes on."""
     with house.disk.holding_up("*"):
         posts = [asyncio.create_task(sent.post(house.one)) for sent in (house.app, house.web)]
-        await until(lambda: house.disk.waiting >= 2)
+        await house.disk.until(lambda: house.disk.waiting >= 2)
         assert (await house.one.client.get("/livez")).status_code == 200
         assert not any(post.done() for post in posts)
     assert await asyncio.gather(*posts) == [200, 200]
@@ -304,9 +304,3 @@ async def test_start_on_a_failing_disk(house: House, make: Callable[[str], Fault
         await two.flush("app")
         found = set(two.files.records("app")) | set(house.one.files.records("app"))
     assert set(house.app.acknowledged) <= found
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in threads
-            await asyncio.sleep(0.01)

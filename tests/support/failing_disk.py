@@ -6,9 +6,10 @@ files are real, so that a second service can be started on what there is.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -41,7 +42,16 @@ class FailingDisk(LocalDisk):
         self.waiting = 0  # syncs that are held up
         self._faults: tuple[Fault, ...] = ()
         self._slow = ""
-        self._go_on = threading.Condition()
+        self._changed = threading.Condition()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Waits while the service's threads run into faults, or are held up."""
+
+        def wait() -> None:
+            with self._changed:
+                assert self._changed.wait_for(condition, PATIENCE_SECONDS), "the service does not touch the disk"
+
+        await asyncio.to_thread(wait)
 
     @contextmanager
     def failing(self, *faults: Fault) -> Iterator[None]:
@@ -58,20 +68,23 @@ class FailingDisk(LocalDisk):
         try:
             yield
         finally:
-            with self._go_on:
+            with self._changed:
                 self._slow = ""
-                self._go_on.notify_all()
+                self._changed.notify_all()
 
     def step(self, name: str, path: str) -> None:
         for fault in self._faults:
             if name in fault.steps and fnmatchcase(path, fault.pattern):
-                self.met += 1
+                with self._changed:
+                    self.met += 1
+                    self._changed.notify_all()
                 raise OSError(fault.number, os.strerror(fault.number), path)
 
     def hold_up(self, path: str) -> None:
-        with self._go_on:
+        with self._changed:
             self.waiting += 1
-            self._go_on.wait_for(lambda: not (self._slow and fnmatchcase(path, self._slow)), PATIENCE_SECONDS)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not (self._slow and fnmatchcase(path, self._slow)), PATIENCE_SECONDS)
             self.waiting -= 1
 
     # The door.
