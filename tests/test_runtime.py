@@ -37,13 +37,11 @@ async def test_result() -> None:
 async def test_nothing_is_kept() -> None:
     """An idle thread keeps neither the call that it did last nor what came of it."""
     with pool(1) as threads:
+        forgotten = threading.Event()
         result = await threads.run(threading.Event)
-        kept = weakref.ref(result)
+        weakref.finalize(result, forgotten.set)
         del result
-        for _ in range(500):
-            if kept() is not None:
-                await asyncio.sleep(0.01)  # the thread tells first and forgets then
-        assert kept() is None
+        assert await asyncio.to_thread(forgotten.wait, SECONDS), "the thread tells first, and forgets then"
 
 
 async def test_one_thread_is_enough() -> None:
