@@ -12,6 +12,7 @@ from random import Random
 
 import pyarrow as pa
 from faulty_disk import FREE, Fault, FaultyDisk
+from replacing import replace_by_steps
 from simulation.world import Process, World
 from virtual_time import START_MS, VirtualRuntime
 
@@ -131,17 +132,7 @@ class Door:
         return DoorWriter(self, path, writer)
 
     def replace(self, path: str, content: bytes) -> None:
-        beside = f"{path}.new"
-        if self.exists(beside):
-            self.remove(beside)
-        writer = self.create(beside)
-        try:
-            writer.write(content)
-            writer.sync()
-        finally:
-            writer.close()
-        self.rename(beside, path)
-        self.sync_folder(path.rpartition("/")[0])
+        replace_by_steps(self, path, content)
 
     def rename(self, source: str, target: str) -> None:
         self._step("rename", target).rename(source, target)

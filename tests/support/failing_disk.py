@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import pyarrow as pa
+from replacing import replace_by_steps
 
 from firehose.buffer.disk import LocalDisk
 from firehose.contracts import Writer
@@ -107,17 +108,7 @@ class FailingDisk(LocalDisk):
         return FailingWriter(super().reopen(path, size_bytes), self, path)
 
     def replace(self, path: str, content: bytes) -> None:
-        beside = f"{path}.new"
-        if self.exists(beside):
-            self.remove(beside)
-        writer = self.create(beside)
-        try:
-            writer.write(content)
-            writer.sync()
-        finally:
-            writer.close()
-        self.rename(beside, path)
-        self.sync_folder(os.path.dirname(os.path.abspath(path)))
+        replace_by_steps(self, path, content)
 
     def rename(self, source: str, target: str) -> None:
         self.step("rename", target)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pyarrow as pa
+from replacing import replace_by_steps
 
 from firehose.contracts import Lock, Writer
 
@@ -186,14 +187,7 @@ class FaultyDisk:
         return MemoryWriter(self, path, file)
 
     def replace(self, path: str, content: bytes) -> None:
-        beside = f"{path}.new"
-        if self.exists(beside):
-            self.remove(beside)
-        writer = self.create(beside)
-        writer.write(content)
-        writer.sync()
-        self.rename(beside, path)
-        self.sync_folder(os.path.dirname(path))
+        replace_by_steps(self, path, content)
 
     def rename(self, source: str, target: str) -> None:
         self._step("rename", target)
