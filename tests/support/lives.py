@@ -19,15 +19,14 @@ from faulty_disk import Folder
 from recording_disk import Noted, RecordingDisk
 from virtual_time import VirtualRuntime, passed
 
-from firehose import catalogue as catalogues
-from firehose import config, observe
+from firehose import config
 from firehose.buffer import inspect
 from firehose.config import Config, DestinationBlock, TransformBlock
 from firehose.contracts import Memo
+from firehose.http.front import Front
 from firehose.model import Batch, Origin, Outcome, Receipt
 from firehose.registry import Site
 from firehose.service import Service
-from firehose.streams import Streams
 
 DATA, OUT = "/data", "/out"
 POISON = b"poison"
@@ -111,17 +110,13 @@ def configured(**streams: Any) -> Config:
 
 
 class Portless(Service):
-    """The service, to which records come by `append` alone."""
+    """The service, to which records come by `append` alone: a front would take longer to make than a life lasts."""
 
-    async def start(self) -> None:
-        self._take_data_dir()
-        catalogue = catalogues.opened(self._disk, self._data_dir, observe.damaged)
-        self._streams = Streams(self._data_dir, self._disk, self._runtime, self.config.service, catalogue)
-        self._streams.recover()
-        self._streams.follow(self.config)
-        self._courier = self._make_courier()
-        self._streams.send = self._courier.send
-        await self._courier.start()
+    def _front(self) -> Front:
+        return Front(lambda *request: None, self._nobody, self._admission, 0, self._requests)
+
+    async def _nobody(self, *request: object) -> None:
+        raise AssertionError("nobody asks")
 
 
 class House:
@@ -134,7 +129,7 @@ class House:
     async def start(self, following: Config) -> None:
         self._follow(following)
         self.service = Portless(following, lambda: self.config, self.disk, self.runtime)
-        await self.service.start()
+        await self.service.open()
         while not self.service._courier.up:
             await passed(0.01)
 
