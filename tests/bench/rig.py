@@ -198,11 +198,10 @@ class Rig:
 def rig(**options: Any) -> Iterator[Rig]:
     """A rig on a folder of its own; all that it started is killed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    programs = Programs(folder)
     try:
-        yield Rig(folder, programs, **options)
+        with Programs(folder) as programs:
+            yield Rig(folder, programs, **options)
     finally:
-        programs.kill_all()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -42,10 +42,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Programs]:
     """Whatever is started through it is killed at the end of the run."""
-    started = Programs(tmp_path_factory.mktemp("programs"))
-    pytestconfig.stash[PROGRAMS] = started
-    yield started
-    started.kill_all()
+    with Programs(tmp_path_factory.mktemp("programs")) as started:
+        pytestconfig.stash[PROGRAMS] = started
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -105,10 +105,17 @@ class Program:
 
 @dataclass(slots=True)
 class Programs:
-    """All programs of a test run. `folder` holds their logs."""
+    """All programs of a test run, killed where the run ends. `folder` holds their logs."""
 
     folder: Path
     all: list[Program] = field(default_factory=list)
+
+    def __enter__(self) -> Programs:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for program in self.all:
+            program.kill()
 
     def new(self, name: str, command: Sequence[str | Path], **variables: str) -> Program:
         """A program, not started yet. It inherits no variables but those given."""
@@ -116,10 +123,6 @@ class Programs:
         program = Program(name, [str(part) for part in command], log, environment(self.folder, **variables))
         self.all.append(program)
         return program
-
-    def kill_all(self) -> None:
-        for program in self.all:
-            program.kill()
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,14 +123,14 @@ def main() -> int:
     parser.add_argument("--kills", type=float, default=0.02, help="chance per round of a kill of the delivery half")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hostile-") as name:
-        programs = Programs(Path(name))
-        with HostileS3(Path(name) / "objects", options.seed) as store:
-            torment = Torment(programs, Path(name), store, options.seed)
+        folder = Path(name)
+        with HostileS3(folder / "objects", options.seed) as store:
             try:
-                torment.run(options.minutes * 60, kills=options.kills)
-                torment.check()
+                with Programs(folder) as programs:
+                    torment = Torment(programs, folder, store, options.seed)
+                    torment.run(options.minutes * 60, kills=options.kills)
+                    torment.check()
             finally:
-                programs.kill_all()
                 faults = ", ".join(f"{name} {times}" for name, times in sorted(store.inflicted.items()))
                 print(f"seed {options.seed}: {store.requests} requests, {store.inflicted.total()} faults: {faults}")
             lines = sum(map(len, torment.sent.values()))

@@ -208,13 +208,11 @@ def main() -> int:
     parser.add_argument("--picture", type=Path, help="where they are drawn")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as name, options.samples.open("w") as to:
-        programs = Programs(Path(name))
-        with HostileS3(Path(name) / "objects", options.seed) as store:
-            soak = Soak(programs, Path(name), store, options.seed, options.minutes * 60)
-            try:
+        folder = Path(name)
+        with HostileS3(folder / "objects", options.seed) as store:
+            with Programs(folder) as programs:
+                soak = Soak(programs, folder, store, options.seed, options.minutes * 60)
                 soak.run(to)
-            finally:
-                programs.kill_all()
             wrong = soak.count() + grown(soak.samples)
     said = f"{report(soak)}. {'; '.join(wrong) or 'Each was delivered once, and the imbalance was always 0'}."
     print(said)

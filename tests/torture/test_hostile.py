@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import hostile
@@ -14,18 +13,11 @@ SEED = 11
 SECONDS = 45
 
 
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.kill_all()
-
-
 @pytest.mark.kill
 @pytest.mark.timeout(240)
-def test_every_fault_of_a_store(programs: Programs, tmp_path: Path) -> None:
+def test_every_fault_of_a_store(tmp_path: Path) -> None:
     """Every fault is met, single objects and uploads alike: missing 0, doubled 0, no upload left over, none held."""
-    with HostileS3(tmp_path / "objects", SEED) as store:
+    with HostileS3(tmp_path / "objects", SEED) as store, Programs(tmp_path) as programs:
         torment = hostile.Torment(programs, tmp_path, store, SEED)
         torment.run(SECONDS, everything=True)
         torment.check()

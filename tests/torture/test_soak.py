@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,11 @@ SEED = 3
 SECONDS = 60
 
 
-@pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
-    yield started
-    started.kill_all()
-
-
 @pytest.mark.kill
 @pytest.mark.timeout(400)
-def test_a_minute_of_everything(programs: Programs, tmp_path: Path) -> None:
+def test_a_minute_of_everything(tmp_path: Path) -> None:
     """Mixed load, reloads, outages, faults and kills: everything acknowledged arrives once, and the sums are right."""
-    with HostileS3(tmp_path / "objects", SEED) as store:
+    with HostileS3(tmp_path / "objects", SEED) as store, Programs(tmp_path) as programs:
         one = soak.Soak(programs, tmp_path, store, SEED, SECONDS)
         one.run(io.StringIO())
         assert one.count() == []
