@@ -16,11 +16,14 @@ TAIL_LINES = 40
 POLL_SECONDS = 0.02
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    """Returns once the condition holds; AssertionError where that takes too long."""
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30, tail: Callable[[], str] = str) -> None:
+    """Returns once the condition holds; AssertionError, with the tail of a log, where that takes too long.
+
+    It looks again and again, for it is there for what other processes do: nobody tells us what comes true in them.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}\n{tail()}"
         time.sleep(POLL_SECONDS)
 
 
@@ -95,7 +98,7 @@ class Program:
             assert self.alive, f"{self.name} ended with {self.wait()}:\n{self.tail()}"
             return condition()
 
-        wait_for(holds_or_dead, f"{self.name} {what}", seconds)
+        wait_for(holds_or_dead, f"{self.name} {what}", seconds, self.tail)
 
     def tail(self) -> str:
         """The end of its log."""

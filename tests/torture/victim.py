@@ -9,7 +9,6 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,14 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
 from leftovers import leave
 from posting import Client
+from programs import free_port, wait_for
 from verdict import Verdict
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PATIENCE_SECONDS = 90
-POLL_SECONDS = 0.02
 CONFIG = """
 service: {{listen: "127.0.0.1:{port}", data_dir: {folder}/data, reserve_mib: 1, drain_seconds: 60, log_format: json}}
 delivery: {{backoff_seconds: 0.2, backoff_limit_seconds: 8, probe_seconds: 1}}
@@ -49,7 +50,7 @@ class Victim:
         self.stop_seconds = stop_seconds
         self.dice = random.Random(seed)
         self.verdict = verdict
-        self.port = _free_port()
+        self.port = free_port()
         self.client = Client(self.port, random.Random(self.dice.random()))
         self.log = folder / "log"
         self._left: set[str] = set()  # records beside the client's own, all of them acknowledged
@@ -124,11 +125,7 @@ class Victim:
     # What it says.
 
     def wait_for(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            if time.monotonic() > deadline:
-                raise AssertionError(f"waited {PATIENCE_SECONDS} s for {what}: {self.log.read_text()[-4000:]}")
-            pause(POLL_SECONDS)
+        wait_for(condition, what, PATIENCE_SECONDS, lambda: self.log.read_text()[-4000:])
 
     def wait_for_acknowledgements(self) -> None:
         before = len(self.client.acknowledged)
@@ -267,10 +264,3 @@ def _delivers(pid: int) -> bool:
 def pause(seconds: float) -> None:
     """The moment of the next blow is part of the experiment, not a wait for a result."""
     threading.Event().wait(seconds)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
