@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from blows import Kind, plan
-from verdict import Verdict
+from verdict import Verdict, judged, say
 from victim import Victim
 
 PROGRESS_SECONDS = 10.0
@@ -79,22 +77,8 @@ def main() -> int:
     parser.add_argument("--side-by-side", type=int, default=4, help="services at once")
     parser.add_argument("--stop-seconds", type=float, default=60, help="how long a process is stopped")
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="kills-"))
-    began = time.monotonic()
-    verdict = torment(
-        folder,
-        options.kills,
-        options.seed,
-        options.side_by_side,
-        options.stop_seconds,
-        lambda said: print(said, flush=True),
-    )
-    print(f"seed {options.seed}, {time.monotonic() - began:.0f} s:\n{verdict}")
-    if verdict.clean:
-        shutil.rmtree(folder)
-        return 0
-    print(f"what is left of it lies in {folder}")
-    return 1
+    dealt = (options.kills, options.seed, options.side_by_side, options.stop_seconds)
+    return judged("kills", f"seed {options.seed}", lambda folder: torment(folder, *dealt, say))
 
 
 if __name__ == "__main__":

@@ -13,17 +13,14 @@ import argparse
 import gzip
 import random
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from verdict import Verdict
+from verdict import Verdict, judged, say
 from victim import ROOT, Victim
 
 LINE_BYTES = 512  # each, so that a count of records is a place in the file
@@ -137,15 +134,11 @@ def main() -> int:
     parser.add_argument("--pulls", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="plug-"))
-    began = time.monotonic()
-    verdict = pull(folder, options.megabytes, options.pulls, options.seed, lambda said: print(said, flush=True))
-    print(f"{options.megabytes} MB, seed {options.seed}, {time.monotonic() - began:.0f} s:\n{verdict}")
-    if verdict.clean:
-        shutil.rmtree(folder)
-        return 0
-    print(f"what is left of it lies in {folder}")
-    return 1
+    return judged(
+        "plug",
+        f"{options.megabytes} MB, seed {options.seed}",
+        lambda folder: pull(folder, options.megabytes, options.pulls, options.seed, say),
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
+import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 SHOWN = 5
 
@@ -60,3 +65,21 @@ class Verdict:
             f"missing {len(self.missing)}, doubled {len(self.doubled)}, invented {len(self.invented)}"
         )
         return "\n".join([*kinds, sums, *samples, *(f"  {line}" for line in self.trouble)])
+
+
+def judged(name: str, told: str, run: Callable[[Path], Verdict]) -> int:
+    """Runs it in a folder of its own, which stays where something is wrong, and says what it found; the exit code."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    began = time.monotonic()
+    verdict = run(folder)
+    print(f"{told}, {time.monotonic() - began:.0f} s:\n{verdict}")
+    if verdict.clean:
+        shutil.rmtree(folder)
+        return 0
+    print(f"what is left of it lies in {folder}")
+    return 1
+
+
+def say(line: str) -> None:
+    """At once, also where nobody but a file listens."""
+    print(line, flush=True)
