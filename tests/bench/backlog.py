@@ -28,16 +28,13 @@ def drain(scale: Scale) -> Figures:
         assert peak["accepted"] == requests, peak
         rate = peak["accepted"] / peak["seconds"] * INTAKE_SHARE
         before = one.load(_intake(one, rate, requests, scale.of(20, 2)))
-        during = one.prepare(_intake(one, rate, requests * 2, 0))
-        during.begin()
+        during = one.begin(_intake(one, rate, requests * 2, 0))
         one.start_store()
         began = time.perf_counter()
         left = rate * SHAPE.records * LAST_SECONDS
         wait_until(lambda: one.undelivered() < left, "the backlog to drain", 1200)
         seconds, delivered = time.perf_counter() - began, metrics(one.service.port)["firehose_delivered_records_total"]
-        during.stop()
-        said = during.ended()
-        one.sent.append(during.sent)
+        said = one.end(during)
         one.deliver_all()
         one.check()
         return {

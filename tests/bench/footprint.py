@@ -39,29 +39,16 @@ GOALS = (
     Goal("above_idle_mb", "MB above the idle service", "<=", 100),
     Goal("idle_pss_mb", "MB PSS when idle", "<=", 130),
 )
+
+
+def _work(name: str, what: str, *, megabytes: int, quick: int, segment_mib: int, quick_mib: int) -> Work:
+    sized = partial(run, megabytes=megabytes, quick=quick, segment_mib=segment_mib, quick_mib=quick_mib)
+    return Work(name, what, GOALS, sized)
+
+
 WORKS = (
-    Work(
-        "memory-600mb",
-        "600 MB through segments of 5 MiB",
-        GOALS,
-        partial(run, megabytes=600, quick=10, segment_mib=5, quick_mib=1),
-    ),
-    Work(
-        "memory-6gb",
-        "6 GB through segments of 5 MiB",
-        GOALS,
-        partial(run, megabytes=6000, quick=20, segment_mib=5, quick_mib=1),
-    ),
-    Work(
-        "memory-128mib",
-        "600 MB in segments of 128 MiB",
-        GOALS,
-        partial(run, megabytes=600, quick=20, segment_mib=128, quick_mib=8),
-    ),
-    Work(
-        "memory-512mib",
-        "1.2 GB in segments of 512 MiB",
-        GOALS,
-        partial(run, megabytes=1200, quick=20, segment_mib=512, quick_mib=16),
-    ),
+    _work("memory-600mb", "600 MB through segments of 5 MiB", megabytes=600, quick=10, segment_mib=5, quick_mib=1),
+    _work("memory-6gb", "6 GB through segments of 5 MiB", megabytes=6000, quick=20, segment_mib=5, quick_mib=1),
+    _work("memory-128mib", "600 MB in segments of 128 MiB", megabytes=600, quick=20, segment_mib=128, quick_mib=8),
+    _work("memory-512mib", "1.2 GB in segments of 512 MiB", megabytes=1200, quick=20, segment_mib=512, quick_mib=16),
 )

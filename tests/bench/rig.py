@@ -158,10 +158,22 @@ class Rig:
         assert process.stdout.readline() == b"ready\n"
         return Loading(plan, flags, process)
 
-    def load(self, plan: Plan) -> dict[str, Any]:
-        """Runs a load to its end. One that went to the service counts in the check."""
+    def begin(self, plan: Plan) -> Loading:
+        """A load that runs beside whatever comes next, until `end`."""
         loading = self.prepare(plan)
         loading.begin()
+        return loading
+
+    def end(self, loading: Loading) -> dict[str, Any]:
+        loading.stop()
+        return self._tally(loading)
+
+    def load(self, plan: Plan) -> dict[str, Any]:
+        """Runs a load to its end."""
+        return self._tally(self.begin(plan))
+
+    def _tally(self, loading: Loading) -> dict[str, Any]:
+        """One that went to the service counts in the check."""
         said = loading.ended()
         if loading.plan.port == self.service.port:
             self.sent.append(loading.sent)
