@@ -1,6 +1,8 @@
 """A disk that is full, and files that may not grow, for real: the kernel says no to the service as people run it.
 
-`test_disk_faults` reaches every step; here the errors are the system's own, short writes and all.
+`test_disk_faults` reaches every step; here the errors are the system's own, short writes and all. A full disk of one's
+own takes a user namespace. Where a machine forbids them the test is skipped; where it only lacks a tool for it (and CI
+must not) that is a failure in CI.
 """
 
 from __future__ import annotations
@@ -9,11 +11,11 @@ import os
 import resource
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -71,8 +73,28 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _works(*command: str) -> bool:
-    return shutil.which(command[0]) is not None and not subprocess.run(command, capture_output=True).returncode
+def _within_small_disk(disk: Path) -> Sequence[str]:
+    """The command within which others find a small disk mounted there."""
+    within = ("unshare", "-rm", "sh", "-c", MOUNTED, str(disk))
+    if shutil.which("unshare") is None:
+        _left_out("no unshare: util-linux has it")
+    if said := _refusal("unshare", "-rm", "true"):
+        pytest.skip(f"this machine forbids user namespaces: {said}")
+    if said := _refusal(*within, "true"):
+        _left_out(f"no small file system: {said}")
+    return within
+
+
+def _refusal(*command: str) -> str:
+    """What is said against it; nothing where it works."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stderr.strip() or f"exit code {done.returncode}" if done.returncode else ""
+
+
+def _left_out(why: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{why}; this test is required here, so a skip is a failure")
+    pytest.skip(why)
 
 
 def _fill(path: Path) -> None:
@@ -102,9 +124,7 @@ async def test_full_disk(tmp_path: Path) -> None:
     """A small disk that fills up under intake and ledger: 503 until there is room again, then all well."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    within = ("unshare", "-rm", "sh", "-c", MOUNTED, str(disk))
-    if not _works(*within, "true"):
-        pytest.skip("needs user namespaces, to mount a small file system")
+    within = _within_small_disk(disk)
     app, web = Sent("app"), Sent("web")
     async with machine(tmp_path, within=within, data_dir=str(disk / "data"), reserve_mib=0) as one:
         await app.post_until(200, one)
@@ -117,3 +137,33 @@ async def test_full_disk(tmp_path: Path) -> None:
         assert (await one.client.get("/readyz")).status_code == 503
         os.unlink(filler)
         await one.all_well(app, web)
+
+
+FORBIDS = 'echo "unshare failed: Operation not permitted" >&2; exit 1'
+CANNOT_MOUNT = '[ "$2" = true ] || { echo "mount: permission denied" >&2; exit 1; }'
+
+
+@pytest.mark.parametrize(
+    ("unshare", "said", "fails"),
+    [
+        pytest.param("", "no unshare", True, id="missing"),
+        pytest.param(CANNOT_MOUNT, "no small file system: mount: permission denied", True, id="nothing to mount"),
+        pytest.param(FORBIDS, "forbids user namespaces: unshare failed: Op", False, id="forbidden"),
+    ],
+)
+def test_a_skip_is_a_failure_in_ci_unless_the_machine_forbids_it(
+    unshare: str, said: str, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that could give a small disk and does not fails the test in CI; one that forbids it skips it, and a
+    developer's is always skipped.
+    """
+    if unshare:
+        (tmp_path / "unshare").write_text(f"#!/bin/sh\n{unshare}\n")
+        (tmp_path / "unshare").chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=said):
+        _within_small_disk(tmp_path)
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception if fails else pytest.skip.Exception, match=said):
+        _within_small_disk(tmp_path)
