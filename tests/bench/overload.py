@@ -71,7 +71,9 @@ def refusals(scale: Scale) -> Figures:
 
 
 def noisy(scale: Scale) -> Figures:
-    """99 quiet streams alone, then beside one that sends all it can, then beside the same noise to another server."""
+    """99 quiet streams alone, then beside one that sends all it can, then beside the same noise to another program,
+    which writes, syncs, compresses and sends as much: what is left is what sharing one service costs.
+    """
     streams = QUIET_STREAMS + 1
     with rig(streams=streams) as one:
         one.start()
@@ -93,7 +95,7 @@ def noisy(scale: Scale) -> Figures:
         made = one.end(noisy)
         one.deliver_all()
         one.check()
-        server, other = one.bare("bare_http", made["answer_bytes"])
+        server, other = one.bare_pipeline(made["answer_bytes"])
         neighbour = one.begin(replace(noise, port=other))
         elsewhere = one.load(replace(quiet, first=2 * 10**8))
         one.end(neighbour)
