@@ -28,6 +28,7 @@ from whole_service import WholeService
 
 TESTS = Path(__file__).parents[1]
 OURS = {"PYTHONPATH": f"{TESTS}:{TESTS / 'support'}"}
+START_SECONDS = 60
 DELIVERED_SECONDS = 600
 WARM_UP = 2 * 10**11  # number of its first request; those of the work and of its floors come before
 WARM_UP_REQUESTS = 200
@@ -128,8 +129,10 @@ class Rig:
         self.store.wait_until(lambda: _listens(self._store_port))
 
     def start(self) -> None:
+        """Both halves are at work then: it takes records a moment before it delivers any."""
         self.start_store()
         self.service.start()
+        wait_until(lambda: metrics(self.service.port)["firehose_delivery_up"] == 1, "the delivery half", START_SECONDS)
 
     def bare(self, module: str, *arguments: str | int | Path) -> tuple[Program, int]:
         """A floor's server, started; its port."""
