@@ -1,6 +1,7 @@
 """What an answer takes at half load, beside the bare echo under the same open loop.
 
-k6 makes the load, for its clock and its schedule are nobody's here; where it is not installed our own generator does.
+Our own generator makes the load, and k6 where it is installed: its clock and its schedule are nobody's here, but on
+few cores it takes more of them than the service.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -37,54 +38,58 @@ def half_load(scale: Scale, *, shape: str) -> Figures:
     with rig() as one:
         one.start()
         peak = one.load(Plan(one.service.port, shape, 64, seconds=scale.of(5, 1)))
-        one.deliver_all()
         rate, seconds = max(1, int(peak["accepted"] / peak["seconds"] * HALF)), scale.of(20, 2)
-        ours = _answers(one, Plan(one.service.port, shape, 256, seconds=seconds, rate=rate, first=peak["sent"]))
+        plan = Plan(one.service.port, shape, 256, seconds=seconds, rate=rate, first=peak["sent"])
+        one.deliver_all()
+        ours = _with_ours(one, plan)
+        one.deliver_all()
+        k6 = _with_k6(one, replace(plan, first=plan.first + rate * seconds * 2)) if K6 else ours
         one.deliver_all()
         one.check()
         server, port = one.bare("bare_http", peak["answer_bytes"])
-        echo = _answers(one, Plan(port, shape, 256, seconds=seconds, rate=rate))
+        echo = _with_ours(one, replace(plan, port=port))
+        k6_echo = _with_k6(one, replace(plan, port=port)) if K6 else echo
         server.kill()
         return {
             "requests_per_s": float(rate),
             "p50_ms": ours.p50,
             "p99_ms": ours.p99,
-            "echo_p50_ms": echo.p50,
             "echo_p99_ms": echo.p99,
             "p99_added_ms": ours.p99 - echo.p99,
             "left_percent": ours.left_percent,
-            "echo_left_percent": echo.left_percent,
+            "k6_p50_ms": k6.p50,
+            "k6_p99_ms": k6.p99,
+            "k6_echo_p99_ms": k6_echo.p99,
+            "k6_p99_added_ms": k6.p99 - k6_echo.p99,
+            "k6_left_percent": k6.left_percent,
             "with_k6": float(K6 is not None),
         }
 
 
-def _answers(one: Rig, plan: Plan) -> Answers:
-    if K6 is not None:
-        return _with_k6(one, plan, Path(K6))
+def _with_ours(one: Rig, plan: Plan) -> Answers:
     said = one.load(plan)
     assert said["accepted"] == said["sent"], said
     left = said["sent"] / (said["sent"] + said["late"]) * 100
     return Answers(said["accepted_ms"]["p50"], said["accepted_ms"]["p99"], left)
 
 
-def _with_k6(one: Rig, plan: Plan, k6: Path) -> Answers:
+def _with_k6(one: Rig, plan: Plan) -> Answers:
     shape = corpus.SHAPES[plan.shape]
-    before, _, after = b"".join(corpus.records(shape, 0)).partition(corpus.NUMBER % 0)
-    (one.folder / "before").write_bytes(before)
-    (one.folder / "after").write_bytes(after)
+    body = b"".join(corpus.records(shape, 0))
+    (one.folder / "body").write_bytes(body)
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(one.folder),
         "K6_NO_USAGE_REPORT": "true",
-        "BEFORE": str(one.folder / "before"),
-        "AFTER": str(one.folder / "after"),
+        "BODY": str(one.folder / "body"),
+        "PLACE": str(body.index(corpus.NUMBER % 0)),
         "FIRST": str(plan.first),
         "RATE": str(int(plan.rate)),
         "DURATION": f"{plan.seconds:g}s",
         "URL": f"http://127.0.0.1:{plan.port}/ingest/{corpus.STREAM}",
         "SUMMARY": str(one.folder / "summary"),
     }
-    command = [str(k6.absolute()), "run", "--quiet", "--address", "127.0.0.1:0", str(SCRIPT)]
+    command = [str(Path(K6 or "k6").absolute()), "run", "--quiet", "--address", "127.0.0.1:0", str(SCRIPT)]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     said = json.loads((one.folder / "summary").read_text())
     answered = int(said["http_reqs"]["values"]["count"])
@@ -96,8 +101,9 @@ def _with_k6(one: Rig, plan: Plan, k6: Path) -> Answers:
 
 
 def _work(name: str, about: str, shape: str) -> Work:
-    goals = (Goal("p99_added_ms", "ms p99 above the bare echo", "<=", 5),)
-    return Work(name, about, goals, partial(half_load, shape=shape))
+    ours = Goal("p99_added_ms", "ms p99 above the bare echo", "<=", 5)
+    by_k6 = Goal("k6_p99_added_ms", "ms p99 above the bare echo, by k6", "<=", 5)
+    return Work(name, about, (ours, by_k6) if K6 else (ours,), partial(half_load, shape=shape))
 
 
 WORKS = (

@@ -1,4 +1,4 @@
-"""What every work is made with: a service as people run it, an S3 server, loads, floors, all on one folder.
+"""What every work is made with: a service as people run it, an S3 server, loads, floors.
 
 The service is started by its command line and looked at through HTTP and /proc alone.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -30,6 +31,8 @@ TESTS = Path(__file__).parents[1]
 OURS = {"PYTHONPATH": f"{TESTS}:{TESTS / 'support'}"}
 START_SECONDS = 60
 DELIVERED_SECONDS = 600
+IN_MEMORY = "/dev/shm"
+OBJECTS_BYTES = 3 * 10**9  # the most that a work delivers, compressed
 WARM_UP = 2 * 10**11  # number of its first request; those of the work and of its floors come before
 WARM_UP_REQUESTS = 200
 
@@ -76,6 +79,7 @@ class Rig:
     """The service, its far side, and who else runs beside them. `options` are those of `service`."""
 
     folder: Path
+    objects: Path
     programs: Programs
     streams: int = 1
     buffering: Mapping[str, float] = field(default_factory=lambda: {"size_mib": 5, "interval_seconds": 5})
@@ -88,7 +92,6 @@ class Rig:
     _loads: int = 0
 
     def __post_init__(self) -> None:
-        self.objects.mkdir()
         self._store_port = free_port()
         self.store = self.programs.new(
             "s3", [sys.executable, "-m", "bench.s3_stub", str(self._store_port), self.objects], **OURS
@@ -96,10 +99,6 @@ class Rig:
         streams = {name: self._stream(name) for name in corpus.stream_names(self.streams)}
         options = {"log_level": "warning", "reserve_mib": 64, **self.options}
         self.service = WholeService(self.programs, self.folder / "service", streams, **options)
-
-    @property
-    def objects(self) -> Path:
-        return self.folder / "objects"
 
     @property
     def data(self) -> Path:
@@ -211,13 +210,18 @@ class Rig:
 
 @contextmanager
 def rig(**options: Any) -> Iterator[Rig]:
-    """A rig on a folder of its own; all that it started is killed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    try:
-        with Programs(folder) as programs:
-            yield Rig(folder, programs, **options)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A rig on folders of its own; all that it started is killed at the end."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(prefix="bench-", dir=_elsewhere(), ignore_cleanup_errors=True) as objects,
+        Programs(Path(folder)) as programs,
+    ):
+        yield Rig(Path(folder), Path(objects), programs, **options)
+
+
+def _elsewhere() -> str | None:
+    """A store does not share the service's disk: in memory, where there is enough of it."""
+    return IN_MEMORY if os.path.isdir(IN_MEMORY) and shutil.disk_usage(IN_MEMORY).free > OBJECTS_BYTES else None
 
 
 def ask(port: int, method: str, path: str) -> bytes:
