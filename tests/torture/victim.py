@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class Victim:
 
     def open_files(self) -> int:
         """How many open files lie in its buffer: a recovery seals them one by one."""
-        return sum(1 for _ in (self.folder / "data/buffer/app").glob("*/*.open"))
+        return len(self._buffered("app/*/*.open"))
 
     # What it says.
 
@@ -216,10 +217,16 @@ class Victim:
     def _release(self) -> None:
         """What killed is made harmless, and every held segment tried again."""
         (self.folder / "poison.mood").write_text("tame")
-        for path in sorted((self.folder / "data/buffer").glob("*/*/*.sealed")):
+        for path in self._buffered("*/*/*.sealed"):
             stream, lane, first = path.parts[-3], path.parts[-2], path.stem
             if self.held(stream):
                 self.ask("POST", f"/v1/segments/release?segment={stream}/{lane}/{first}")
+
+    def _buffered(self, pattern: str) -> list[Path]:
+        """Files of its buffer. Lanes may go away while we look, which pathlib's own search does not forgive."""
+        return [
+            self.folder / "data/buffer" / path for path in sorted(glob(pattern, root_dir=self.folder / "data/buffer"))
+        ]
 
     def _drain(self, stream: str) -> None:
         _, said = self.ask("POST", f"/v1/streams/{stream}/flush?wait_seconds=60")
