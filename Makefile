@@ -6,6 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 CONFIG ?= config/firehose.yaml
 KILLS ?= 1000
 MEGABYTES ?= 100
+SEED ?= 1
 SEEDS ?= 1000
 
 VENV := .venv
@@ -54,9 +55,9 @@ bench: $(TESTS)  ## speed, beside the machine's floor; every record of every run
 		GOBIN=$(CURDIR)/.tools/bin go install $(K6_MODULE) >/dev/null 2>&1; } || echo "no k6: our own open loop instead"
 	@PYTHONPATH=tests:tests/support $(BIN)/python -m bench $(ARGS)
 
-torture: $(TESTS)  ## kill -9 and worse under load, every acknowledged record accounted for (KILLS=1000 MEGABYTES=100)
-	@$(BIN)/python tests/torture/plug.py --megabytes $(MEGABYTES)
-	@$(BIN)/python tests/torture/kills.py --kills $(KILLS) $(ARGS)
+torture: $(TESTS)  ## kill -9 and worse under load, every acknowledged record accounted for (KILLS=1000 MEGABYTES=100 SEED=1)
+	@$(BIN)/python tests/torture/plug.py --megabytes $(MEGABYTES) --seed $(SEED)
+	@$(BIN)/python tests/torture/kills.py --kills $(KILLS) --seed $(SEED) $(ARGS)
 
 hostile: $(TESTS)  ## an S3 store that fails at every step (ARGS="--minutes 10 --seed 1")
 	@$(BIN)/python tests/torture/hostile.py $(ARGS)
