@@ -14,7 +14,7 @@ from victim import Victim, ended, pause, send
 
 MOMENT_SECONDS = 1.5  # a blow comes at most so long after the service was ready
 STARTING_SECONDS = 1.5  # and where it is meant for a start, so long after that
-HOUR_MS = 3_600_000
+HOURS_MS = (-3_600_000, 0, 3_600_000)  # ahead of the real clock
 RECOVERIES, LANES = 4, 60
 
 
@@ -33,7 +33,9 @@ def service(victim: Victim) -> None:
 
 
 def delivery(victim: Victim) -> None:
-    """Kill -9 of the delivery process alone."""
+    """Kill -9 of the delivery process alone: of the next one, where the last is gone."""
+    victim.up()
+    victim.wait_for(lambda: bool(victim.delivery_pids), "a delivery process to kill")
     _some_time_later(victim)
     victim.kill_delivery()
 
@@ -92,7 +94,7 @@ def pause_delivery(victim: Victim) -> None:
 def clock(victim: Victim) -> None:
     """The wall clock jumps an hour ahead or back: nothing waits for it. Then a kill, and a start in that hour."""
     _some_time_later(victim)
-    victim.set_clock(victim.dice.choice((-HOUR_MS, 0, HOUR_MS)))
+    victim.set_clock(victim.dice.choice([ahead for ahead in HOURS_MS if ahead != victim.ahead_ms]))
     victim.wait_for_acknowledgements()
     victim.wait_for_delivery()
     victim.kill_service()

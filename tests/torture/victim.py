@@ -111,6 +111,7 @@ class Victim:
 
     def set_clock(self, ahead_ms: int) -> None:
         """Moves the wall clock of all its processes."""
+        self.ahead_ms = ahead_ms
         beside = self.folder / "clock.new"
         beside.write_text(str(ahead_ms))
         beside.rename(self.folder / "clock")
