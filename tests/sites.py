@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import Literal
 
@@ -68,6 +67,3 @@ class _FlakyWriter:
 
     def close(self) -> None:
         self._writer.close()
-
-
-FULL = errno.ENOSPC

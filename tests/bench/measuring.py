@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from footprint import family
+
 TICK = os.sysconf("SC_CLK_TCK")
 SAMPLE_SECONDS = 0.2  # a look at smaps_rollup stops the process for a moment
 
@@ -19,15 +21,6 @@ class Memory:
 
     own: float
     pss: float
-
-
-def family(pid: int) -> list[int]:
-    """The process and its children, and theirs."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [pid, *(one for child in children for one in family(int(child)))]
 
 
 def cpu_seconds(pid: int) -> float:
