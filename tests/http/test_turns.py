@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 
 from virtual_time import run
 
-from firehose.http.turns import TURN_BYTES, Turns
+from firehose.http.turns import REQUEST_BYTES, SHARED_SECONDS, SHARED_TURN_BYTES, TURN_BYTES, Turns
+
+QUARTER = SHARED_TURN_BYTES // 4 - REQUEST_BYTES  # of a short turn
 
 
 async def until(condition: Callable[[], bool], turns: int = 1000) -> int:
@@ -90,5 +93,29 @@ def test_patience() -> None:
         await until(lambda: turns.waiting == 0)
         assert turns.take("noisy", 1, lambda: seen.append("again"))
         assert seen == ["first", "second", "quiet", "again"]
+
+    run(scenario())
+
+
+def test_turns_are_short_while_streams_share_them() -> None:
+    """While several streams send a turn is short, so that none waits long for another; one alone has long ones."""
+
+    async def longest(turns: Turns) -> int:
+        """Requests of one stream in one turn of the loop, once its own first turn is over."""
+        seen: list[int] = []
+        for number in range(100):
+            turns.take("a", QUARTER, lambda number=number: seen.append(number))  # type: ignore[misc]
+        sizes = [len(seen)]
+        while turns.waiting:
+            await asyncio.sleep(0)
+            sizes.append(len(seen))
+        return max(after - before for before, after in pairwise(sizes))
+
+    async def scenario() -> None:
+        turns = Turns()
+        turns.take("b", 1, lambda: None)
+        assert await longest(turns) == 4
+        asyncio.get_running_loop().jump(SHARED_SECONDS)  # type: ignore[attr-defined]
+        assert await longest(turns) == 4 * TURN_BYTES // SHARED_TURN_BYTES
 
     run(scenario())
