@@ -49,6 +49,10 @@ class Gathering:
             for done in waiting:
                 if not done.done():  # its request may have been given up meanwhile
                     done.set_exception(error)
+        except asyncio.CancelledError:  # by a service that ends: nobody is left waiting
+            for done in waiting:
+                done.cancel()
+            raise
         else:
             for place, done in enumerate(waiting):
                 if not done.done():

@@ -19,7 +19,7 @@ class Appended:
     """An appender that keeps what each append brought, and fails or waits when it is told to."""
 
     appends: list[list[bytes]] = field(default_factory=list)
-    failure: Exception | None = None
+    failure: BaseException | None = None
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -47,6 +47,15 @@ async def test_burst() -> None:
     positions = await asyncio.gather(*map(singles.append, sent))
     assert appender.appends == [sent]
     assert positions == [Position("lane", number, 1) for number in range(100)]
+
+
+async def test_burst_of_a_service_that_ends() -> None:
+    """An append that is cancelled under a burst leaves nobody waiting."""
+    singles = Gathering(Appended(failure=asyncio.CancelledError()))
+    ends = await asyncio.wait_for(
+        asyncio.gather(singles.append(b"1"), singles.append(b"2"), return_exceptions=True), 10
+    )
+    assert [type(end) for end in ends] == [asyncio.CancelledError] * 2
 
 
 async def test_lone_record() -> None:
