@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, model_validator
 
-from firehose.config import Block
+from firehose.blocks import Block
 
 Url = Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/\S*)?$")]
 CONNECT_SECONDS = 10.0

@@ -10,13 +10,13 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path as FilePath
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 
-from firehose import registry, yaml_file
+from firehose import blocks, registry, yaml_file
+from firehose.blocks import Block
 from firehose.buffer import layout
 from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
 
@@ -26,13 +26,8 @@ STREAM_NAME = r"(?!\.{1,2}$)[a-zA-Z0-9_.-]{1,64}"
 SEGMENT_KEYS = ("prefix", "time_zone", "file_extension", "compression", "format", "delimiter")
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+DECOMPRESSING, SPLITTING, SHAPING, DELIMITING = range(4)  # AWS's order of steps: firehose.md section 8.1
 LARGEST = 1e12  # of what has no bound of its own: a float of bytes or seconds is still far from infinite
-
-
-class Block(BaseModel):
-    """A block of the file: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class ServiceOptions(Block):
@@ -129,6 +124,8 @@ class DestinationBlock(Block):
 
 class TransformBlock(Block):
     """What every transform's block may say. A plug-in's options derive from it."""
+
+    STAGE: ClassVar[int] = SHAPING  # when it runs, wherever in the list it stands; within a stage in the list's order
 
     type: str
 
@@ -240,7 +237,7 @@ def parse(name: str, text: str, lookup: Callable[[str], str | None] | None = Non
         raise ConfigError(name, [Problem(1, "", "must be a mapping: service, delivery_streams, ...")])
     resolved = yaml_file.substitute(file, lookup or reference)
     # The streams one by one: whatever is wrong with one block hides nothing that is wrong with another.
-    document = _model(Document, {key: value for key, value in resolved.items() if key != STREAMS}, (), file)
+    document = blocks.read(Document, {key: value for key, value in resolved.items() if key != STREAMS}, (), file)
     streams = dict(_streams(resolved.get(STREAMS, {}), file))
     if isinstance(document, Document):
         _keep_out_of_the_buffer(document.service.data_dir, streams, file)
@@ -321,7 +318,7 @@ def _options(definition: Any, path: Path, file: YamlFile) -> Stream | None:
     try:
         return Stream.model_validate(definition)
     except ValidationError as error:
-        _complain(error, Stream, path, file)
+        blocks.complain(error, Stream, path, file)
         wrong = {detail["loc"][0] for detail in error.errors() if detail["loc"]}
     if not isinstance(definition, dict):
         return None
@@ -345,7 +342,7 @@ def _stream(name: str, options: Stream, path: Path, file: YamlFile) -> StreamCon
         options,
         {key: block for key, block in blocks.items() if isinstance(block, DestinationBlock)},
         errors if isinstance(errors, DestinationBlock) else None,
-        tuple(block for block in transforms if isinstance(block, TransformBlock)),
+        tuple(sorted((one for one in transforms if isinstance(one, TransformBlock)), key=lambda one: one.STAGE)),
     )
 
 
@@ -399,49 +396,4 @@ def _plugin(kind: str, raw: Mapping[str, Any], path: Path, file: YamlFile) -> Bl
     except Exception as error:  # a third party's module may fail in any way
         file.complain((*path, "type"), f"the {kind[:-1]} '{chosen}' cannot be loaded: {error}")
         return None
-    return _model(options, raw, path, file)
-
-
-def _model(model: type[Block], data: Any, path: Path, file: YamlFile) -> Block | None:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        _complain(error, model, path, file)
-        return None
-
-
-def _complain(error: ValidationError, model: type[Block], path: Path, file: YamlFile) -> None:
-    for detail in error.errors(include_url=False, include_context=True):
-        place = (*path, *(step for step in detail["loc"] if step != "[key]"))
-        file.complain(place, _message(model, detail, place, file))
-
-
-def _message(model: type[Block], detail: Mapping[str, Any], place: Path, file: YamlFile) -> str:
-    if detail["type"] == "extra_forbidden":
-        return f"unknown key; {yaml_file.nearest(str(detail['loc'][-1]), _keys(model, detail['loc'][:-1]))}"
-    if detail["type"] == "missing":
-        return "is missing; give it a value"
-    if detail["type"] in ("dict_type", "model_type"):
-        return f"must be a mapping of keys to values{yaml_file.shown(file, place)}"
-    if detail["type"] == "string_type" and isinstance(file.written(place), int | float | date):
-        return f"must be text; put it in quotes{yaml_file.shown(file, place)}"
-    text = str(detail["msg"]).removeprefix("Value error, ")
-    return text[0].lower() + text[1:] + yaml_file.shown(file, place)
-
-
-def _keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
-    """The keys that the block at `loc` may have."""
-    for step in loc:
-        inner = _field(model, step)
-        if inner is None:
-            return []
-        model = inner
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _field(model: type[BaseModel], step: str | int) -> type[BaseModel] | None:
-    annotation = model.model_fields[step].annotation if step in model.model_fields else model
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+    return blocks.read(options, raw, path, file)

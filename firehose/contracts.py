@@ -6,7 +6,7 @@ Every implementation, ours or a third party's, runs the conformance suite of its
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -157,6 +157,24 @@ class Transform(Protocol):
     repeatable: bool
 
     def __call__(self, rows: pa.RecordBatch, /) -> Outcome: ...
+
+
+@runtime_checkable
+class Hook(Protocol):
+    """A transform whose work is done elsewhere, by the user's code: it is waited for, and never repeatable.
+
+    The law is that of `Transform`. A user's failure ends rows as refused; `Retry` means that something on our side,
+    such as a reload, came in between, and the outcome is to be asked for again.
+    """
+
+    payload_bytes: int  # of records, that one call of `outcome` is best given
+    at_once: int  # how many calls are worked on side by side
+
+    async def outcome(self, rows: pa.RecordBatch, /) -> Outcome: ...
+
+    async def close(self) -> None:
+        """Ends what is under way: whoever waits for an outcome gets `Retry`. May be called twice."""
+        ...
 
 
 class Destination(Protocol):

@@ -139,7 +139,13 @@ class Inline:
         self.restarts = 0
         self._asked = asked
         self._half = DeliveryHalf(
-            config.service.data_dir, config.service.region, config.delivery, disk, runtime, asked.heard
+            config.service.data_dir,
+            config.service.region,
+            config.delivery,
+            disk,
+            runtime,
+            asked.heard,
+            account_id=config.service.account_id,
         )
         self._messages: asyncio.Queue[Message] = asyncio.Queue()  # bounded by its reader, which never waits long
         self._life: asyncio.Task[None] | None = None
@@ -301,6 +307,7 @@ class Process:
             "do": "hello",
             "data_dir": service.data_dir,
             "region": service.region,
+            "account_id": service.account_id,
             "delivery": self._config.delivery.model_dump(),
             "died": died,
             "log_format": service.log_format,

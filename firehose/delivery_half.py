@@ -4,7 +4,8 @@ It is told what to do by messages (plain dictionaries) and tells what it did by 
 the service's own process and in one of its own (`python -m firehose.delivery_half`), which ends when its parent's
 pipe closes. Messages to it, by `do`:
 
-    hello    data_dir, region, delivery, died   the first one; `died`: the process before ended without leave
+    hello    data_dir, region, account_id, delivery, died
+                                                the first one; `died`: the process before ended without leave
     sealed   segment: [stream, lane, first]
     rescan                                      announcements were lost: look at the disk
     reload                                      the catalogue has changed, or a person mended something
@@ -60,6 +61,7 @@ class DeliveryHalf:
         runtime: Runtime,
         tell: Callable[[Message], None],
         lookup: Callable[[str], str | None] = config.reference,
+        account_id: str = config.ServiceOptions().account_id,
     ) -> None:
         self._data_dir = data_dir
         self._options = options
@@ -70,7 +72,7 @@ class DeliveryHalf:
         self._threads = runtime.threads("deliver", options.workers)
         self._ledger_threads = runtime.threads("ledger", LEDGER_THREADS)
         self._catalogue = Catalogue(disk, data_dir)
-        self._workshop = Workshop(self._catalogue, data_dir, region, disk, self._threads, runtime, lookup)
+        self._workshop = Workshop(self._catalogue, data_dir, region, disk, self._threads, runtime, lookup, account_id)
         self._slots = Slots(options.workers, int(options.in_flight_mib * config.MIB))
         self._deliveries: dict[tuple[str, str], Deliveries] = {}
         self._running: set[asyncio.Task[None]] = set()
@@ -275,6 +277,7 @@ async def _serve(protocol_out: int) -> None:
             LocalDisk(),
             Runtime(),
             lambda message: _write_line(protocol_out, message),
+            account_id=hello["account_id"],
         )
         await _started(half, hello["died"])
     except Exception as error:

@@ -46,6 +46,7 @@ REJECTION_SCHEMA = pa.schema(
         pa.field("code", pa.string(), nullable=False),
         pa.field("message", pa.string(), nullable=False),
         pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("function", pa.string()),  # the ARN or the name of the user's code that it met
     ]
 )
 NO_REJECTED = REJECTION_SCHEMA.empty_table()  # one for all: each slice has a set of rejections, nearly all are empty
@@ -137,7 +138,14 @@ class Rejections:
         return int(self.table.num_rows)
 
     @staticmethod
-    def of(rows: pa.RecordBatch | pa.Table, error_type: str, code: str, message: str, attempts: int = 1) -> Rejections:
+    def of(
+        rows: pa.RecordBatch | pa.Table,
+        error_type: str,
+        code: str,
+        message: str,
+        attempts: int = 1,
+        function: str | None = None,
+    ) -> Rejections:
         """All of `rows` refused for one and the same reason."""
         count = rows.num_rows
         table = pa.table(
@@ -147,6 +155,7 @@ class Rejections:
                 rows.column("arrival_ms"),
                 *(pa.repeat(pa.scalar(text, pa.string()), count) for text in (error_type, code, message)),
                 pa.repeat(pa.scalar(attempts, pa.int32()), count),
+                pa.repeat(pa.scalar(function, pa.string()), count),
             ],
             schema=REJECTION_SCHEMA,
         )

@@ -14,8 +14,9 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, ValidationInfo, field_validator
 
 from firehose import naming
+from firehose.blocks import Block
 from firehose.compression import Piece, codec
-from firehose.config import Block, DestinationBlock, StreamConfig, delimiter_bytes
+from firehose.config import DestinationBlock, StreamConfig, delimiter_bytes
 from firehose.formats import Format, format_named
 from firehose.model import Batch, Segment
 from firehose.registry import Site

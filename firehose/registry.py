@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import destinations
 import transforms
-from firehose.contracts import Destination, Disk
+from firehose.contracts import Destination, Disk, Transform
 from firehose.runtime import Runtime, Threads
 
 if TYPE_CHECKING:
-    from firehose.config import Block, DestinationBlock
+    from firehose.blocks import Block
+    from firehose.config import DestinationBlock, TransformBlock
 
 T = TypeVar("T")
 TABLES: Mapping[str, Mapping[str, str]] = {
@@ -37,7 +38,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a destination is put to work. A plug-in's class is called with its options and its site."""
+    """Where a destination or a transform is put to work. A plug-in's class is called with its options and its site."""
 
     stream: str
     destination: str  # its name within the stream
@@ -47,6 +48,17 @@ class Site:
     threads: Threads
     runtime: Runtime
     shared: Shared = field(default_factory=Shared)
+    account_id: str = "000000000000"
+
+    @property
+    def stream_arn(self) -> str:
+        return f"arn:aws:firehose:{self.region}:{self.account_id}:deliverystream/{self.stream}"
+
+
+def transform(block: TransformBlock, site: Site) -> Transform:
+    """Puts one transform of a stream to work."""
+    made: Transform = plugin("transforms", block.type)(block, site)
+    return made
 
 
 def destination(block: DestinationBlock, site: Site) -> Destination:

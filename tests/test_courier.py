@@ -418,6 +418,7 @@ async def test_orphan_in_line_for_the_lock_ends_by_itself(site: Site) -> None:
         "do": "hello",
         "data_dir": config.service.data_dir,
         "region": "us-east-1",
+        "account_id": "000000000000",
         "delivery": config.delivery.model_dump(),
         "died": False,
         "log_format": "json",

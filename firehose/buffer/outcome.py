@@ -25,7 +25,7 @@ import pyarrow as pa
 from isal.isal_zlib import crc32
 
 from firehose.contracts import Disk
-from firehose.model import NewerFormat, Outcome, Rejections
+from firehose.model import REJECTION_SCHEMA, NewerFormat, Outcome, Rejections
 
 FORMAT = 2
 MAGIC = b"FHOUT..\n"
@@ -113,4 +113,12 @@ def _read_parts(buffer: pa.Buffer, before: int | None) -> Iterator[pa.Table]:
 def _outcome(rows: pa.Table, refused: pa.Table, dropped: pa.Table) -> Outcome:
     batches = rows.combine_chunks().to_batches()
     batch = batches[0] if batches else pa.RecordBatch.from_pylist([], schema=rows.schema)
-    return Outcome(batch, Rejections(refused), dropped.column("row").combine_chunks())
+    return Outcome(batch, Rejections(_as_now(refused)), dropped.column("row").combine_chunks())
+
+
+def _as_now(refused: pa.Table) -> pa.Table:
+    """What an earlier release kept lacks the columns that came since; all of these may be null."""
+    for field in REJECTION_SCHEMA:
+        if field.name not in refused.schema.names:
+            refused = refused.append_column(field, pa.nulls(refused.num_rows, field.type))
+    return refused

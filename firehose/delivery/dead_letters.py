@@ -59,6 +59,7 @@ def _documents_record_by_record(rows: pa.RecordBatch, ended_ms: int) -> pa.Recor
                 "attemptsMade": row["attempts"],
                 "arrivalTimestamp": row["arrival_ms"],
                 "attemptEndingTimestamp": ended_ms,
+                **({"lambdaARN": row["function"]} if row["function"] is not None else {}),
             }
         )
         + b"\n"

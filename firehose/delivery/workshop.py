@@ -10,11 +10,11 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from firehose import config, observe, registry
 from firehose.catalogue import Catalogue, Definition, Entry, destination_blocks
-from firehose.config import SEGMENT_KEYS, DestinationBlock, RetryOptions, StreamConfig
+from firehose.config import SEGMENT_KEYS, RetryOptions, StreamConfig
 from firehose.contracts import Destination, Disk
 from firehose.delivery.pipeline import Line, Obstructed
 from firehose.model import Segment
@@ -44,6 +44,7 @@ class Workshop:
     threads: Threads
     runtime: Runtime
     lookup: Callable[[str], str | None]
+    account_id: str = "000000000000"
     shared: registry.Shared = field(default_factory=registry.Shared)
     _benches: dict[tuple[str, str, int, int], Bench] = field(default_factory=dict)
     _retries: dict[tuple[str, str, int], RetryOptions] = field(default_factory=dict)
@@ -103,8 +104,9 @@ class Workshop:
         except ConfigError as error:
             raise Obstructed("; ".join(str(problem) for problem in error.problems)) from None
         block = stream.destinations[destination]
-        transforms = [registry.plugin("transforms", options.type)(options) for options in stream.transforms]
-        return Line(transforms, self._open(stream, block, destination, "data"), self._errors(stream, destination))
+        site = self._site(stream.name, destination, "data")
+        transforms = [registry.transform(options, site) for options in stream.transforms]
+        return Line(transforms, registry.destination(block, site), self._errors(stream, destination))
 
     def _errors(self, stream: StreamConfig, destination: str) -> Destination:
         block = stream.errors
@@ -112,12 +114,11 @@ class Workshop:
             path = os.path.join(self.data_dir, "errors", stream.name)
             options = {"type": "folder", "path": path, "limit_gib": ERRORS_LIMIT_GIB}
             block = registry.destination_options("folder").model_validate(options)
-        return self._open(stream, block, destination, "errors")
+        return registry.destination(block, self._site(stream.name, destination, "errors"))
 
-    def _open(self, stream: StreamConfig, block: DestinationBlock, destination: str, purpose: Any) -> Destination:
-        place = (stream.name, destination, purpose)
-        site = registry.Site(*place, self.region, self.disk, self.threads, self.runtime, self.shared)
-        return registry.destination(block, site)
+    def _site(self, stream: str, destination: str, purpose: Literal["data", "errors"]) -> registry.Site:
+        place = (stream, destination, purpose)
+        return registry.Site(*place, self.region, self.disk, self.threads, self.runtime, self.shared, self.account_id)
 
 
 async def _closed(line: Line) -> None:

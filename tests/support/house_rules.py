@@ -51,6 +51,14 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "firehose.delivery": ("firehose.ingest", "firehose.buffer", "firehose.http"),
     "firehose.buffer": ("firehose.ingest", "firehose.delivery", "firehose.http", "destinations", "transforms"),
     "firehose.http": ("firehose.buffer", "firehose.delivery"),
+    "firehose.hooks": (
+        "firehose.ingest",
+        "firehose.buffer",
+        "firehose.delivery",
+        "firehose.http",
+        "destinations",
+        "transforms",
+    ),
     "transforms": ("destinations", "firehose.ingest", "firehose.buffer", "firehose.delivery"),
     "destinations": ("transforms", "firehose.ingest", "firehose.buffer", "firehose.delivery"),
 }

@@ -1,0 +1,1 @@
+"""User code in worker processes of its own: what runs there, how it is watched, and what becomes of its failures."""

@@ -1,0 +1,50 @@
+"""New rows made of given ones: what every transform has to get right about ordinals, parts and arrival times.
+
+Pure, and column by column. A transform must never number rows by itself: an earlier one may have split them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from firehose.model import ROW_SCHEMA
+
+Ordinals = np.ndarray[tuple[int], np.dtype[np.int32]]
+
+
+def replaced(given: pa.RecordBatch, records: pa.BinaryArray) -> pa.RecordBatch:
+    """The given rows with other bytes: one record for each row, in order, none of them null."""
+    assert len(records) == given.num_rows
+    return given.set_column(0, ROW_SCHEMA.field("record"), records)
+
+
+def spread(given: pa.RecordBatch, came: Sequence[int] | pa.Int32Array, records: pa.BinaryArray) -> pa.RecordBatch:
+    """Any number of rows for each given one: the record at `n` comes from the given row at index `came[n]`.
+
+    `came` ascends. Rows that came from one record are numbered anew, so that each has a part of its own; a slice
+    that ends between two parts of one row must therefore never be handed over (see `cut`).
+    """
+    taken = given.take(pa.array(came, pa.int32()))
+    parts = pa.array(_places_within_runs(taken.column("row").to_numpy()), pa.int32())
+    return replaced(taken, records).set_column(2, ROW_SCHEMA.field("part"), parts)
+
+
+def cut(given: pa.RecordBatch, at: int) -> int:
+    """The index nearest to `at`, not before it, where the rows can be cut in two without cutting a record's parts."""
+    ordinals = given.column("row")
+    while 0 < at < given.num_rows and ordinals[at] == ordinals[at - 1]:
+        at += 1
+    return at
+
+
+def _places_within_runs(
+    values: np.ndarray[tuple[int], np.dtype[np.int32]],
+) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    """0, 1, 2, ... within each run of equal values."""
+    places = np.arange(len(values), dtype=np.int32)
+    begins = np.flatnonzero(np.diff(values, prepend=-1))
+    lengths = np.diff(begins, append=len(values))
+    return places - np.repeat(begins, lengths).astype(np.int32)

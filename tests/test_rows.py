@@ -1,0 +1,48 @@
+"""New rows made of given ones keep their places."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from batches import rows
+
+from firehose.rows import cut, replaced, spread
+
+
+def records(*values: bytes) -> pa.BinaryArray:
+    return pa.array(values, pa.binary())
+
+
+def places(of: pa.RecordBatch) -> list[tuple[int, int, bytes]]:
+    return list(zip(*(of.column(name).to_pylist() for name in ("row", "part", "record")), strict=True))
+
+
+def test_replaced_rows_keep_all_but_their_bytes() -> None:
+    """Other bytes, the same ordinals, parts and arrival times."""
+    given = rows([b"a", b"b"])
+    made = replaced(given, records(b"A", b"B"))
+    assert made.column("record").to_pylist() == [b"A", b"B"]
+    assert made.drop_columns("record").equals(given.drop_columns("record"))
+
+
+def test_spread_rows_are_numbered_within_their_record() -> None:
+    """Rows that come from one record have parts of their own, from 0 on."""
+    made = spread(rows([b"a", b"b", b"c"]), [0, 0, 2], records(b"a0", b"a1", b"c0"))
+    assert places(made) == [(0, 0, b"a0"), (0, 1, b"a1"), (2, 0, b"c0")]
+
+
+def test_spread_again_numbers_anew() -> None:
+    """Parts that are split once more do not share a number with their neighbours'."""
+    once = spread(rows([b"a"]), [0, 0], records(b"x", b"y"))
+    again = spread(once, [0, 0, 1, 1], records(b"x0", b"x1", b"y0", b"y1"))
+    assert places(again) == [(0, 0, b"x0"), (0, 1, b"x1"), (0, 2, b"y0"), (0, 3, b"y1")]
+
+
+def test_spread_of_nothing() -> None:
+    """No rows in, no rows out."""
+    assert spread(rows([]), [], records()).num_rows == 0
+
+
+def test_a_cut_leaves_parts_together() -> None:
+    """Rows are cut in two only between records."""
+    split = spread(rows([b"a", b"b"]), [0, 0, 0, 1], records(b"1", b"2", b"3", b"4"))
+    assert [cut(split, at) for at in range(5)] == [0, 3, 3, 3, 4]
