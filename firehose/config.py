@@ -24,6 +24,7 @@ STREAMS = "delivery_streams"
 STREAM_NAME = r"(?!\.{1,2}$)[a-zA-Z0-9_.-]{1,64}"
 # Keys of a destination that follow a segment's own version of the definition; the others follow the newest.
 SEGMENT_KEYS = ("prefix", "time_zone", "file_extension", "compression", "format", "delimiter")
+WORKER_ENVIRONMENT = ("PATH", "PYTHONPATH", "HOME", "USER", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 DECOMPRESSING, SPLITTING, SHAPING, DELIMITING = range(4)  # AWS's order of steps: firehose.md section 8.1
@@ -273,6 +274,11 @@ def stream(name: str, definition: Mapping[str, Any], lookup: Callable[[str], str
     file.check()
     assert config is not None
     return config
+
+
+def worker_environment() -> dict[str, str]:
+    """What of our own environment the user's code may see: where things are and how text is written, no secrets."""
+    return {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
 
 
 def reference(name: str) -> str | None:

@@ -162,6 +162,12 @@ def daemon(name: str, call: Callable[[], None]) -> None:
     threading.Thread(target=call, name=name, daemon=True).start()
 
 
+def countdown(seconds: float) -> Callable[[], float]:
+    """Says how many seconds of so many are left, where no event loop is."""
+    end = time.monotonic() + seconds
+    return lambda: end - time.monotonic()
+
+
 def utc(milliseconds: int) -> datetime:
     """The instant of a millisecond count since the epoch."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

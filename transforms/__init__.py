@@ -2,4 +2,6 @@
 
 from collections.abc import Mapping
 
-TABLE: Mapping[str, str] = {}
+TABLE: Mapping[str, str] = {
+    "python": "transforms.python:Python",
+}

@@ -1,22 +1,22 @@
-"""What a worker process runs, said in a way that can be sent to it."""
+"""What a worker process runs, said in a way that can be sent to it. Light: every worker imports it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import pyarrow as pa
-from pydantic import Field
 
-from firehose.blocks import Block
-from firehose.config import LARGEST, TransformBlock
 from firehose.model import Outcome
 
 Mark = Callable[[int], None]  # says at which of the given rows (its index) the work is now: whose fault a crash is
 Run = Callable[[pa.RecordBatch, Mark], Outcome]
 
 PROCESSING_FAILED = "processing-failed"  # error-output-type: firehose.md section 5.2
+FUNCTION_ERROR = "Lambda.FunctionError"  # codes of section 8.4
+TIMED_OUT = "Lambda.FunctionTimedOut"
+NOT_FOUND = "Lambda.ResourceNotFound"
 PAYLOAD_BYTES = 6 * 1024 * 1024  # AWS's bound of one invocation, each way: firehose.md section 8.2
 
 
@@ -32,20 +32,21 @@ class Program:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class PayloadOptions(Block):
-    """How much a hook is handed at once: AWS's BufferSizeInMBs of a Lambda processor (firehose.md section 4)."""
+class Failed(Exception):
+    """A call of the user's code that came to nothing, though another one may succeed.
 
-    size_mib: Annotated[float, Field(ge=0.2, le=3)] = 1
-    interval_seconds: Annotated[float, Field(ge=0, le=900)] = 60
+    `code` is AWS's errorCode. `at` is the index of the row it was at, where that is known. `final` says that another
+    call cannot do better, such as where there is no such code.
+    """
+
+    def __init__(self, code: str, message: str, at: int | None = None, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.at = at
+        self.final = final
 
 
-class WorkerOptions(TransformBlock):
-    """Keys of every transform that runs in worker processes, and their bounds."""
-
-    workers: Annotated[int, Field(ge=1, le=64)] = 1
-    timeout_seconds: Annotated[float, Field(gt=0, le=900)] = 60
-    memory_mib: Annotated[float, Field(ge=16, le=LARGEST)] = 512
-    attempts: Annotated[int, Field(ge=1, le=301)] = 4
-    isolate_seconds: Annotated[float, Field(ge=0, le=7200)] = 120
-    buffering: PayloadOptions = PayloadOptions()
-    environment: Annotated[dict[str, str], Field(repr=False)] = {}
+def said(error: BaseException) -> str:
+    """An exception in a line."""
+    return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -18,10 +18,46 @@ from conformance.transform import LAWS, Harness, Law
 import transforms
 from firehose.contracts import Transform
 from firehose.delivery.outcomes import BrokenLaw, verify
+from firehose.hooks.calls import Call, as_record
+from firehose.hooks.program import Run
 from firehose.model import Outcome, Rejections
+from transforms.python import Python
 
 RECORDS = [b"keep 1", b"drop 2", b"bad 3", b"two 4", b"", b"bad 5", b"keep 6", b"drop 7", b"two 8"]
-SHIPPED: Mapping[str, Harness] = {}  # a harness for each line of `transforms.TABLE`
+
+
+class Here:
+    """A program that workers run, run in this process instead: what it makes of rows is the same."""
+
+    repeatable = False
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        return self._run(given, lambda index: None)
+
+
+@dataclass(frozen=True)
+class PythonHook:
+    """A function of a record."""
+
+    hook: type[Python]
+
+    def make(self) -> Transform:
+        return Here(as_record(by_first_word, Call("tests:by_first_word", "arn:aws:firehose:x:0:s/n", "x", 1, 1.0, 1)))
+
+    def records(self) -> Sequence[bytes]:
+        return RECORDS
+
+
+def by_first_word(record: bytes) -> bytes | None:
+    if record.startswith(b"bad"):
+        raise ValueError("bad row")
+    return None if record.startswith(b"drop") else record.upper()
+
+
+SHIPPED: Mapping[str, Harness] = {"python": PythonHook(Python)}  # a harness for each line of `transforms.TABLE`
 
 
 def test_every_shipped_transform_has_a_harness() -> None:

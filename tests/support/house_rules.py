@@ -147,11 +147,12 @@ PATH_METHODS = {
 FILE_LIBRARIES = ("shutil", "tempfile", "mmap", "fcntl", "glob")
 DISK = "firehose/buffer/disk.py"
 READERS = {"firehose/config.py"}  # the configuration and secret files are read before there is a disk to speak of
+PIPES = ("firehose/hooks/process.py", "firehose/hooks/worker.py")  # descriptors between two processes, and no files
 
 
 def files(module: Module) -> Iterator[str]:
     """Every call that touches the file system beside the one door to it."""
-    if module.path == DISK or module.path in READERS or _is_tool(module):
+    if module.path == DISK or module.path in (*READERS, *PIPES) or _is_tool(module):
         return
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Call):

@@ -1,0 +1,150 @@
+"""A worker process: loads one program, then turns rows into outcomes until its service hangs up.
+
+Everything here serves one end: whatever the user's code does (raise, exit, hang, fork, print, eat memory), the service
+learns of it or sees this process end. It is started with three descriptors: standard input, which says nothing and
+closes with the service; a socket for messages (`wire`); a page of shared memory for the row that is being worked on.
+
+    python -m firehose.hooks.worker SOCKET MARKS
+"""
+
+from __future__ import annotations
+
+import importlib
+import mmap
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from firehose.hooks import wire
+from firehose.hooks.program import FUNCTION_ERROR, Failed, Mark, Run, said
+from firehose.runtime import daemon
+
+
+class Channel:
+    """Blocking messages over the socket."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.set_inheritable(False)
+
+    def send(self, parts: list[wire.Part]) -> None:
+        for part in parts:
+            self._socket.sendall(part)
+
+    def receive(self) -> list[pa.Buffer]:
+        """The parts of the next message. Ends the process where there is none to come."""
+        _, count = wire.head(self._read(wire.HEAD.size).to_pybytes())
+        sizes = wire.sizes(self._read(wire.SIZE.size * count).to_pybytes())
+        return [self._read(size) for size in sizes]
+
+    def _read(self, size: int) -> pa.Buffer:
+        content = pa.allocate_buffer(size)
+        rest = memoryview(content)
+        while rest:
+            got = self._socket.recv_into(rest)
+            if not got:
+                os._exit(0)
+            rest = rest[got:]
+        return content
+
+
+def main() -> None:
+    channel, marks = Channel(int(sys.argv[1])), mmap.mmap(int(sys.argv[2]), mmap.PAGESIZE)
+    os.close(int(sys.argv[2]))
+    _end_with_the_service()
+    try:
+        run = _loaded(msgspec.json.decode(channel.receive()[0].to_pybytes()))
+    except Failed as failed:
+        channel.send(wire.of_failure(failed, spoilt=True))
+        os._exit(1)
+    channel.send(wire.message(wire.READY))
+    me = os.getpid()
+    mark = partial(wire.MARK.pack_into, marks, 0)
+    while True:
+        answer = _answer(run, wire.rows(channel.receive()[0]), mark)
+        if os.getpid() != me:
+            os._exit(0)  # a copy that the user's code has forked, and that has come out at the same door
+        _flush()
+        channel.send(answer)
+
+
+def _answer(run: Run, rows: pa.RecordBatch, mark: Mark) -> list[wire.Part]:
+    """What to say of these rows."""
+    mark(wire.NOWHERE)
+    try:
+        return wire.of_outcome(run(rows, mark))
+    except Failed as failed:
+        return wire.of_failure(failed)
+    except BaseException as error:
+        _print_traceback(error)
+        spoilt = isinstance(error, MemoryError) or not isinstance(error, Exception | SystemExit)
+        return wire.of_failure(Failed(FUNCTION_ERROR, said(error)), spoilt=spoilt)
+
+
+def _loaded(order: Mapping[str, Any]) -> Run:
+    """The program's function. Raises `Failed` where the user's code cannot be loaded."""
+    module, _, maker = order["maker"].partition(":")
+    _bound_memory(order["memory_mib"])
+    try:
+        run: Run = getattr(importlib.import_module(module), maker)(order["options"])
+    except Failed:
+        raise
+    except BaseException as error:
+        _print_traceback(error)
+        raise Failed(FUNCTION_ERROR, said(error), final=True) from error
+    return run
+
+
+def _bound_memory(memory_mib: int) -> None:
+    """At most so much more than this process has now. Only Linux says how much that is."""
+    try:
+        import resource
+
+        status = Path("/proc/self/status").read_text()
+    except (ImportError, OSError):
+        return
+    (has_kib,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:"))
+    limit = has_kib * 1024 + memory_mib * 1024 * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _end_with_the_service() -> None:
+    """Standard input is the service's life line, and the user's code gets an empty one."""
+    life = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+    def wait() -> None:
+        os.read(life, 1)
+        os._exit(0)
+
+    daemon("life", wait)
+
+
+def _print_traceback(error: BaseException) -> None:
+    """To standard error, which is the log; never in the way of the answer."""
+    try:
+        traceback.print_exception(error)
+    except BaseException:
+        pass
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            pass  # the user's code has closed or replaced it
+
+
+if __name__ == "__main__":
+    main()
