@@ -111,8 +111,10 @@ class Outbox(Protocol):
         """The durable outcome of transforms that cannot be repeated; None where there is none (yet)."""
         ...
 
-    async def keep(self, segment: Segment, outcomes: Iterable[Outcome]) -> None:
-        """Makes the outcomes of the segment's slices durable, in order. A second call is ignored."""
+    async def keep(self, segment: Segment, outcomes: AsyncIterator[Outcome]) -> None:
+        """Makes the outcomes of the segment's slices durable, in order, all or none: what `outcomes` raises is raised,
+        and none is kept. Where there are some already, none is asked for.
+        """
         ...
 
     async def commit(self, segment: Segment, totals: Totals) -> None:

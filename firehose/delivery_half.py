@@ -37,7 +37,7 @@ from firehose.catalogue import Catalogue
 from firehose.config import DeliveryOptions
 from firehose.contracts import Disk, Lock
 from firehose.delivery.loop import Deliveries
-from firehose.delivery.pipeline import Pipeline
+from firehose.delivery.pipeline import OneByOne, Pipeline
 from firehose.delivery.slots import Slots
 from firehose.delivery.workshop import Workshop
 from firehose.model import SegmentKey
@@ -45,6 +45,7 @@ from firehose.runtime import Runtime
 
 Message = dict[str, Any]
 LEDGER_THREADS = 4
+TRANSFORM_THREADS = 2
 LOCK_SECONDS = 0.2  # between looks at a lock that another delivery half holds
 AGAIN_SECONDS = 10.0  # after a message that could not be followed, or a file that could not be removed
 
@@ -71,6 +72,8 @@ class DeliveryHalf:
         self._lock: Lock | None = None
         self._threads = runtime.threads("deliver", options.workers)
         self._ledger_threads = runtime.threads("ledger", LEDGER_THREADS)
+        self._transform_threads = runtime.threads("transform", TRANSFORM_THREADS)
+        self._outcomes = OneByOne()
         self._catalogue = Catalogue(disk, data_dir)
         self._workshop = Workshop(self._catalogue, data_dir, region, disk, self._threads, runtime, lookup, account_id)
         self._slots = Slots(options.workers, int(options.in_flight_mib * config.MIB))
@@ -201,6 +204,7 @@ class DeliveryHalf:
             await deliveries.cancel()
         await self._workshop.close(self._workshop.forget())
         self._threads.close()
+        self._transform_threads.close()
         if self._shelf is not None:
             self._shelf.close()
         self._ledger_threads.close()
@@ -209,7 +213,12 @@ class DeliveryHalf:
 
     def _opened(self, stream: str, destination: str, outbox: DiskOutbox) -> None:
         pipeline = Pipeline(
-            outbox, lambda segment: self._workshop.line(segment, destination), self._threads, self._runtime
+            outbox,
+            lambda segment: self._workshop.line(segment, destination),
+            self._threads,
+            self._transform_threads,
+            self._runtime,
+            self._outcomes,
         )
         deliveries = Deliveries(
             stream,

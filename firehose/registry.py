@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import destinations
 import transforms
-from firehose.contracts import Destination, Disk, Transform
+from firehose.contracts import Destination, Disk, Hook, Transform
 from firehose.runtime import Runtime, Threads
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class Site:
         return f"arn:aws:firehose:{self.region}:{self.account_id}:deliverystream/{self.stream}"
 
 
-def transform(block: TransformBlock, site: Site) -> Transform:
+def transform(block: TransformBlock, site: Site) -> Transform | Hook:
     """Puts one transform of a stream to work."""
-    made: Transform = plugin("transforms", block.type)(block, site)
+    made: Transform | Hook = plugin("transforms", block.type)(block, site)
     return made
 
 

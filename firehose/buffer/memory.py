@@ -175,8 +175,9 @@ class MemoryOutbox:
     async def kept(self, segment: Segment) -> Iterable[Outcome] | None:
         return self._said.outcomes.get(segment.key)
 
-    async def keep(self, segment: Segment, outcomes: Iterable[Outcome]) -> None:
-        self._said.outcomes.setdefault(segment.key, list(outcomes))
+    async def keep(self, segment: Segment, outcomes: AsyncIterator[Outcome]) -> None:
+        if segment.key not in self._said.outcomes:
+            self._said.outcomes[segment.key] = [one async for one in outcomes]
 
     async def commit(self, segment: Segment, totals: Totals) -> None:
         assert totals.records == segment.count, f"{totals} do not account for the {segment.count} records of {segment}"

@@ -261,10 +261,17 @@ class DiskOutbox:
             self._shelf.report(f"{path}: the outcome at offset 0 is damaged, and is made anew from the segment")
         return found
 
-    async def keep(self, segment: Segment, outcomes: Iterable[Outcome]) -> None:
+    async def keep(self, segment: Segment, outcomes: AsyncIterator[Outcome]) -> None:
         path = layout.file_of(self._data_dir, segment, layout.OUT)
-        if await self.kept(segment) is None:
-            await self._blocking(partial(outcome.write, self._disk, path, outcomes))
+        if await self.kept(segment) is not None:
+            return
+        keeping = await self._blocking(partial(outcome.Keeping, self._disk, path))
+        try:
+            async for made in outcomes:
+                await self._blocking(partial(keeping.add, made))
+            await self._blocking(keeping.finish)
+        finally:
+            keeping.close()
 
     async def commit(self, segment: Segment, totals: Totals) -> None:
         assert totals.records == segment.count, f"{totals} do not account for the {segment.count} records of {segment}"

@@ -1,25 +1,25 @@
-"""The durable outcome of transforms that cannot be repeated: one file beside the segment, written whole.
+"""The durable outcome of transforms that cannot be repeated: one file beside the segment, there when it is whole.
 
  0   8  magic "FHOUT..\\n"
- 8   4  format version, 2
-12   4  count of outcomes, one for each slice of the segment
-16   4  CRC-32 of bytes 0 to 15
-20   4  0
-24      for each outcome three parts: rows, refused, dropped (a table of one int32 column `row`), each
+ 8   4  format version, 3
+12   4  CRC-32 of bytes 0 to 11
+16      for each outcome three parts: rows, refused, dropped (a table of one int32 column `row`), each
             0   8  size in bytes of an Arrow IPC stream
             8   4  CRC-32 of its size and the stream
            12   4  0
            16      the stream, then zeros up to a multiple of 8
+        and at the end one more of these, whose size is 2^64 - 1, with no stream
 
 The first CRC starts from that of the lane's name and the file's, each other one from the one before it: no part of
-another segment's outcome, none that is missing, there twice or in another place is taken for one of this. Format 1,
-which is still read, has 8 bytes less at its begin, no such starts, and leaves out the sizes.
+another segment's outcome, none that is missing, there twice or in another place is taken for one of this. Format 2,
+which is still read, has no end mark but the count of outcomes at 12, the CRC at 16 and 0 at 20; format 1 has the count
+alone, no such starts, and leaves out the sizes.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pyarrow as pa
 from isal.isal_zlib import crc32
@@ -27,33 +27,43 @@ from isal.isal_zlib import crc32
 from firehose.contracts import Disk
 from firehose.model import REJECTION_SCHEMA, NewerFormat, Outcome, Rejections
 
-FORMAT = 2
+FORMAT = 3
 MAGIC = b"FHOUT..\n"
-OLD_HEAD = struct.Struct("<8sII")
-HEAD = struct.Struct("<8sIIII")
+HEAD = struct.Struct("<8sI")
+WORD = struct.Struct("<I")
 PART = struct.Struct("<QII")
+END = 2**64 - 1  # the size of the end mark
+CONTENT_AT = {1: 16, 2: 24, 3: 16}
 
 
-def write(disk: Disk, path: str, outcomes: Iterable[Outcome]) -> None:
-    """Makes the outcomes durable under `path`, all or none."""
-    beside = f"{path}.new"
-    if disk.exists(beside):
-        disk.remove(beside)
-    kept = list(outcomes)
-    writer = disk.create(beside)
-    try:
-        head = OLD_HEAD.pack(MAGIC, FORMAT, len(kept))
-        crc = crc32(head, _seed(path))
-        writer.write(head + struct.pack("<II", crc, 0))
-        for outcome in kept:
-            for part in _parts(outcome):
-                crc = _crc(part, crc)
-                writer.write(PART.pack(part.size, crc, 0), part, bytes(-part.size % 8))
-        writer.sync()
-    finally:
-        writer.close()
-    disk.rename(beside, path)
-    disk.sync_folder(path.rpartition("/")[0])
+class Keeping:
+    """Outcomes on their way to becoming durable under `path`, one by one. `close` without `finish` leaves none."""
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        self._disk = disk
+        self._path = path
+        self._beside = f"{path}.new"
+        if disk.exists(self._beside):
+            disk.remove(self._beside)
+        self._writer = disk.create(self._beside)
+        head = HEAD.pack(MAGIC, FORMAT)
+        self._crc = int(crc32(head, _seed(path)))
+        self._writer.write(head + WORD.pack(self._crc))
+
+    def add(self, outcome: Outcome) -> None:
+        for part in _parts(outcome):
+            self._crc = _crc(part.size, part, self._crc)
+            self._writer.write(PART.pack(part.size, self._crc, 0), part, bytes(-part.size % 8))
+
+    def finish(self) -> None:
+        self._writer.write(PART.pack(END, _crc(END, b"", self._crc), 0))
+        self._writer.sync()
+        self._writer.close()
+        self._disk.rename(self._beside, self._path)
+        self._disk.sync_folder(self._path.rpartition("/")[0])
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 def read(disk: Disk, path: str) -> list[Outcome] | None:
@@ -61,19 +71,23 @@ def read(disk: Disk, path: str) -> list[Outcome] | None:
     if not disk.exists(path):
         return None
     buffer = disk.view(path).buffer
-    if len(buffer) < HEAD.size:
+    if len(buffer) < CONTENT_AT[FORMAT]:
         return None
-    magic, version, count, crc, _ = HEAD.unpack_from(buffer)
-    if magic != MAGIC:
+    magic, version = HEAD.unpack_from(buffer)
+    crc_at = CONTENT_AT[2] - 8 if version == 2 else HEAD.size
+    if magic != MAGIC or len(buffer) < crc_at + WORD.size:
         return None
-    if version != 1 and crc != crc32(buffer.slice(0, OLD_HEAD.size), _seed(path)):
+    (crc,) = WORD.unpack_from(buffer, crc_at)
+    if version != 1 and crc != crc32(buffer.slice(0, crc_at), _seed(path)):
         return None
     if version > FORMAT:
         raise NewerFormat(path, version, FORMAT)
-    parts = list(_read_parts(buffer, None if version == 1 else crc))
-    if len(parts) != 3 * count:
-        return None
-    return [_outcome(*parts[index : index + 3]) for index in range(0, len(parts), 3)]
+    parts = list(_read_parts(buffer, CONTENT_AT[version], None if version == 1 else crc))
+    if version == FORMAT:
+        whole = bool(parts) and parts.pop() is None
+    else:
+        whole = len(parts) == 3 * WORD.unpack_from(buffer, HEAD.size)[0]
+    return [_outcome(*parts[at : at + 3]) for at in range(0, len(parts), 3)] if whole else None
 
 
 def _parts(outcome: Outcome) -> Iterator[pa.Buffer]:
@@ -90,20 +104,25 @@ def _seed(path: str) -> int:
     return int(crc32("/".join(path.split("/")[-2:]).encode()))
 
 
-def _crc(part: pa.Buffer, before: int) -> int:
-    return int(crc32(part, crc32(struct.pack("<Q", part.size), before)))
+def _crc(size: int, part: pa.Buffer | bytes, before: int) -> int:
+    return int(crc32(part, crc32(struct.pack("<Q", size), before)))
 
 
-def _read_parts(buffer: pa.Buffer, before: int | None) -> Iterator[pa.Table]:
-    """Parts up to the first that is cut short or damaged. `before` is the CRC before them, in format 1 none."""
-    offset = OLD_HEAD.size if before is None else HEAD.size
+def _read_parts(buffer: pa.Buffer, offset: int, before: int | None) -> Iterator[pa.Table | None]:
+    """Parts up to the first that is cut short or damaged; None for the end mark. `before` is the CRC before them, in
+    format 1 none.
+    """
     while offset + PART.size <= len(buffer):
         size, crc, _ = PART.unpack_from(buffer, offset)
         offset += PART.size
+        if size == END:
+            if before is not None and crc == _crc(END, b"", before):
+                yield None
+            return
         if offset + size > len(buffer):
             return
         part = buffer.slice(offset, size)
-        if crc != (crc32(part) if before is None else _crc(part, before)):
+        if crc != (crc32(part) if before is None else _crc(size, part, before)):
             return
         before = None if before is None else crc
         yield pa.ipc.open_stream(part).read_all()

@@ -8,7 +8,8 @@ that waits takes no slot from others.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from firehose import observe
@@ -22,6 +23,7 @@ from firehose.runtime import Runtime
 
 HELD_IN_ROW = 3
 DEATHS = 3
+PREPARING = 8  # segments of a stream that the user's code has at once
 DEADLINE_CODE = "Delivery.DeadlineExceeded"
 
 
@@ -69,6 +71,7 @@ class Deliveries:
         self._runtime = runtime
         self._changed = changed
         self._room = asyncio.Semaphore(options.segments_per_stream)
+        self._preparing = asyncio.Semaphore(PREPARING)
         self._held_in_row = 0
         self._probe_at = 0.0
         self._probing = asyncio.Lock()
@@ -142,6 +145,7 @@ class Deliveries:
         if deaths >= DEATHS:
             return await self._hold(segment, f"the delivery process died {deaths} times while delivering it")
         try:
+            await self._pipeline.prepare(segment, self._aside)
             async with self._slots.turn(self.stream, segment.size_bytes, alone=deaths > 0):
                 totals = await self._work(segment, patience)
         except Retry as failure:
@@ -154,6 +158,16 @@ class Deliveries:
             return await self._hold(segment, f"a bug: {type(error).__name__}: {error}")
         self._delivered(segment, totals)
         return True
+
+    @asynccontextmanager
+    async def _aside(self) -> AsyncIterator[None]:
+        """While the user's code has a segment, however long, others of its stream go on."""
+        async with self._preparing:
+            self._room.release()
+            try:
+                yield
+            finally:
+                await self._room.acquire()
 
     async def _work(self, segment: Segment, patience: Patience) -> Totals:
         if patience.given_up is not None:

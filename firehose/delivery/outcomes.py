@@ -7,14 +7,19 @@ in its own way: of the parts that came, those not refused or dropped must each l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from firehose.contracts import Transform
+from firehose.contracts import Hook, Transform
 from firehose.delivery import dead_letters
-from firehose.model import NO_ROWS, Batch, Outcome, Rejections
+from firehose.model import NO_ROWS, REJECTION_SCHEMA, Batch, Outcome, Rejections
+from firehose.runtime import Threads
 
 Counted = tuple[int, Outcome]  # how many of a slice's records came, and what became of them
 SHOWN = 5  # rows that a complaint names
@@ -39,19 +44,98 @@ def recorded(outcomes: Sequence[Outcome]) -> Iterator[Counted]:
 
 def transformed(rows: pa.RecordBatch, transforms: Sequence[Transform]) -> Outcome:
     """What intake refused goes to the error output; the rest runs through the transforms, one after the other."""
-    refused, dropped = Rejections(), NO_ROWS
-    if "refused" in rows.schema.names:
+    passage = Passage.of(rows)
+    for transform in transforms:
+        if passage.rows.num_rows:
+            passage.take(transform, transform(passage.rows))
+    return passage.outcome()
+
+
+async def awaited(batch: Batch, steps: Sequence[Transform | Hook], threads: Threads) -> AsyncGenerator[Outcome, None]:
+    """Runs transforms among which there are hooks: as many slices side by side as these can take, yielded in order."""
+    hooks = [step for step in steps if isinstance(step, Hook)]
+    at_once = 1 + max((hook.at_once for hook in hooks), default=1)
+    slices = _gathered(batch.slices(), max((hook.payload_bytes for hook in hooks), default=0))
+    under_way: deque[asyncio.Task[Outcome]] = deque()
+    try:
+        while (rows := await threads.run(partial(next, slices, None))) is not None:
+            under_way.append(asyncio.create_task(_hooked(rows, steps, threads)))
+            if len(under_way) >= at_once:
+                yield await under_way.popleft()
+        while under_way:
+            yield await under_way.popleft()
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def _hooked(rows: pa.RecordBatch, steps: Sequence[Transform | Hook], threads: Threads) -> Outcome:
+    passage = Passage.of(rows)
+    for step in steps:
+        if passage.rows.num_rows:
+            waiting = step.outcome(passage.rows) if isinstance(step, Hook) else threads.run(partial(step, passage.rows))
+            passage.take(step, await waiting)
+    return passage.outcome()
+
+
+def _gathered(slices: Iterator[pa.RecordBatch], wanted_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Slices joined, where they are of one kind, for as long as they have together no more than `wanted_bytes`."""
+    held: list[pa.RecordBatch] = []
+    for rows in slices:
+        size_bytes = sum(one.nbytes for one in held) + rows.nbytes
+        if held and (size_bytes > wanted_bytes or rows.schema != held[0].schema):
+            yield pa.concat_batches(held)
+            held = []
+        held.append(rows)
+    if held:
+        yield pa.concat_batches(held)
+
+
+@dataclass(slots=True)
+class Passage:
+    """A slice on its way through the transforms, and what has left it so far."""
+
+    given: pa.RecordBatch
+    rows: pa.RecordBatch
+    refused: Rejections
+    dropped: pa.Int32Array = field(default_factory=lambda: NO_ROWS)
+    split: set[int] = field(default_factory=set)  # records that a transform has made several rows of
+
+    @staticmethod
+    def of(rows: pa.RecordBatch) -> Passage:
+        if "refused" not in rows.schema.names:
+            return Passage(rows, rows, Rejections())
         good = pc.is_null(rows.column("refused"))
         refused = dead_letters.refused_by_intake(rows.filter(pc.invert(good)))
         rows = rows.filter(good).drop_columns(["refused"])
-    for transform in transforms:
-        if not rows.num_rows:
-            break
-        outcome = transform(rows)
-        verify(rows, outcome, type(transform).__name__)
-        rows, refused = outcome.rows, refused + outcome.refused
-        dropped = pa.concat_arrays([dropped, outcome.dropped])
-    return Outcome(rows, refused, dropped)
+        return Passage(rows, rows, refused)
+
+    def take(self, step: Transform | Hook, outcome: Outcome) -> None:
+        """One more transform has had its say."""
+        verify(self.rows, outcome, type(step).__name__)
+        if len(outcome.refused):
+            self.refused += self._as_they_came(outcome.refused)
+        self.rows = outcome.rows
+        self.dropped = pa.concat_arrays([self.dropped, outcome.dropped])
+        self.split.update(self.rows.column("row").filter(pc.greater(self.rows.column("part"), 0)).to_pylist())
+
+    def outcome(self) -> Outcome:
+        return Outcome(self.rows, self.refused, self.dropped)
+
+    def _as_they_came(self, refused: Rejections) -> Rejections:
+        """With the user's own bytes, whatever earlier transforms made of them: that is what can be sent again. Only of
+        a record that was split, whose other rows may have gone their way, the row is all there is to send.
+        """
+        if self.rows is self.given:
+            return refused
+        table = refused.table
+        numbers = table.column("row")
+        whole = self.given.take(pc.index_in(numbers, self.given.column("row")).combine_chunks()).column("record")
+        if self.split:
+            is_part = pc.is_in(numbers, pa.array(sorted(self.split), pa.int32())).combine_chunks()
+            whole = pc.if_else(is_part, table.column("record").combine_chunks(), whole)
+        return Rejections(table.set_column(1, REJECTION_SCHEMA.field("record"), whole))
 
 
 def verify(given: pa.RecordBatch, outcome: Outcome, who: str) -> None:

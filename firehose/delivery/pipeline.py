@@ -6,19 +6,21 @@ durable before anything is sent, and the commit comes last.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from weakref import WeakValueDictionary
 
 import pyarrow as pa
 
 from firehose import observe
-from firehose.contracts import Destination, Outbox, Refused, Retry, Transform
+from firehose.contracts import Destination, Hook, Outbox, Refused, Retry, Transform
 from firehose.delivery import dead_letters, outcomes
 from firehose.delivery.outcomes import BrokenLaw, Counted
-from firehose.model import Batch, Outcome, Receipt, Rejections, Segment, Totals
+from firehose.model import Batch, Outcome, Receipt, Rejections, Segment, SegmentKey, Totals
 from firehose.runtime import Runtime, Threads
 
 
@@ -34,7 +36,7 @@ class ErrorOutputFailed(Obstructed):
 class Line:
     """What a segment runs through: the transforms of its version, its destination, the error output."""
 
-    transforms: Sequence[Transform]
+    transforms: Sequence[Transform | Hook]
     destination: Destination
     errors: Destination
 
@@ -91,14 +93,43 @@ class Passes:
         return self.tally
 
 
+class OneByOne:
+    """Lets one at a time work on a segment: its outcome is one for all of the stream's destinations."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[SegmentKey, asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, segment: Segment) -> asyncio.Lock:
+        return self._locks.setdefault(segment.key, asyncio.Lock())
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Attempts segments. `line` lends what a segment of a version runs through, as things stand now."""
+    """Attempts segments. `line` lends what a segment of a version runs through, as things stand now.
+
+    `threads` are for attempts; `transform_threads` for what is made durable before, which must not wait for far sides.
+    """
 
     outbox: Outbox
     line: Callable[[Segment], AbstractAsyncContextManager[Line]]
     threads: Threads
+    transform_threads: Threads
     runtime: Runtime
+    outcomes: OneByOne = field(default_factory=OneByOne)
+    prepared: set[SegmentKey] = field(default_factory=set)
+
+    async def prepare(self, segment: Segment, aside: Callable[[], AbstractAsyncContextManager[None]]) -> None:
+        """Sees to it that the outcome of transforms that cannot be repeated is durable. `aside` is entered for as long
+        as that takes, which is up to the user's code; not at all where there is nothing to do.
+        """
+        if segment.key in self.prepared:
+            return
+        async with self.line(segment) as line:
+            if not _repeatable(line):
+                async with aside():
+                    with _our_side():
+                        await self._keep(segment, line)
+        self.prepared.add(segment.key)
 
     async def attempt(self, segment: Segment, attempts: int) -> Totals:
         """Sees the segment to its end, or raises `Retry` or `Refused`, with nothing committed."""
@@ -124,16 +155,24 @@ class Pipeline:
 
     async def _passes(self, segment: Segment, line: Line) -> Passes:
         given = await self.outbox.open(segment)
-        if all(transform.repeatable for transform in line.transforms):
-            return Passes(partial(outcomes.computed, given, line.transforms))
+        if _repeatable(line):
+            steps = [step for step in line.transforms if not isinstance(step, Hook)]
+            return Passes(partial(outcomes.computed, given, steps))
         kept = await self.outbox.kept(segment)
         if kept is None:
-            made = await self.threads.run(lambda: [made for _, made in outcomes.computed(given, line.transforms)])
-            await self.outbox.keep(segment, made)
+            await self._keep(segment, line)
             kept = await self.outbox.kept(segment)
         if kept is None:
             raise Retry("the durable outcome of the transforms cannot be read back")
         return Passes(partial(outcomes.recorded, list(kept)))
+
+    async def _keep(self, segment: Segment, line: Line) -> None:
+        async with self.outcomes.turn(segment):
+            if await self.outbox.kept(segment) is None:
+                given = await self.outbox.open(segment)
+                made = outcomes.awaited(given, line.transforms, self.transform_threads)
+                async with aclosing(made):
+                    await self.outbox.keep(segment, made)
 
     async def _conclude(self, segment: Segment, line: Line, tally: Tally, receipt: Receipt, attempts: int) -> Totals:
         """Writes what was rejected to the error output, then commits how everything ended."""
@@ -157,6 +196,7 @@ class Pipeline:
             objects=len(receipt.objects),
         )
         await self.outbox.commit(segment, totals)
+        self.prepared.discard(segment.key)
         return totals
 
     async def _set_down(self, segment: Segment, errors: Destination, rejected: Rejections) -> None:
@@ -177,6 +217,10 @@ def _our_side() -> Iterator[None]:
         raise
     except Retry as failure:
         raise Obstructed(failure.reason, failure.after_seconds) from failure
+
+
+def _repeatable(line: Line) -> bool:
+    return all(not isinstance(step, Hook) and step.repeatable for step in line.transforms)
 
 
 def _all_refused(passes: Passes, code: str, reason: str, attempts: int) -> Rejections:

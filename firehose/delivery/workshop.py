@@ -15,13 +15,16 @@ from typing import Any, Literal
 from firehose import config, observe, registry
 from firehose.catalogue import Catalogue, Definition, Entry, destination_blocks
 from firehose.config import SEGMENT_KEYS, RetryOptions, StreamConfig
-from firehose.contracts import Destination, Disk
+from firehose.contracts import Destination, Disk, Hook, Transform
 from firehose.delivery.pipeline import Line, Obstructed
 from firehose.model import Segment
 from firehose.runtime import Runtime, Threads
 from firehose.yaml_file import ConfigError
 
 ERRORS_LIMIT_GIB = 10  # of the error folder under data_dir, where a stream names no error output of its own
+
+
+Door = Destination | Hook
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class Workshop:
     account_id: str = "000000000000"
     shared: registry.Shared = field(default_factory=registry.Shared)
     _benches: dict[tuple[str, str, int, int], Bench] = field(default_factory=dict)
+    _steps: dict[tuple[str, int, int], list[Transform | Hook]] = field(default_factory=dict)
     _retries: dict[tuple[str, str, int], RetryOptions] = field(default_factory=dict)
 
     @asynccontextmanager
@@ -59,7 +63,7 @@ class Workshop:
         finally:
             bench.users -= 1
             if bench.retired and not bench.users:
-                await _closed(bench.line)
+                await self.close(_doors(bench.line))
 
     def retry(self, stream: str, destination: str) -> RetryOptions:
         """The newest version's retry options; those by default where it cannot be read."""
@@ -73,18 +77,24 @@ class Workshop:
         except (ConfigError, Obstructed):
             return RetryOptions()
 
-    def forget(self) -> list[Line]:
-        """Drops every line, as after a reload: the idle ones, to be closed; those in use are closed after use."""
+    def forget(self) -> list[Door]:
+        """Drops every line, as after a reload; what can be closed at once. Of a line in use that is its hooks, whose
+        code is not the newest any more; the rest is closed after use.
+        """
         benches = list(self._benches.values())
         self._benches.clear()
+        self._steps.clear()
         self._retries.clear()
         for bench in benches:
             bench.retired = True
-        return [bench.line for bench in benches if not bench.users]
+        return [door for bench in benches for door in (_hooks(bench.line) if bench.users else _doors(bench.line))]
 
-    async def close(self, lines: list[Line]) -> None:
-        for line in lines:
-            await _closed(line)
+    async def close(self, doors: list[Door]) -> None:
+        for door in doors:
+            try:
+                await door.close()
+            except Exception as error:  # a third party's bug, of what nobody will use again
+                observe.log.warning("plugin.close_failed", reason=f"{type(error).__name__}: {error}")
 
     def _bench(self, segment: Segment, destination: str) -> Bench:
         entry = self._entry(segment.stream)
@@ -105,8 +115,10 @@ class Workshop:
             raise Obstructed("; ".join(str(problem) for problem in error.problems)) from None
         block = stream.destinations[destination]
         site = self._site(stream.name, destination, "data")
-        transforms = [registry.transform(options, site) for options in stream.transforms]
-        return Line(transforms, registry.destination(block, site), self._errors(stream, destination))
+        key = (stream.name, version, entry.version)
+        if key not in self._steps:  # one for all destinations, as the outcome is
+            self._steps[key] = [registry.transform(options, site) for options in stream.transforms]
+        return Line(self._steps[key], registry.destination(block, site), self._errors(stream, destination))
 
     def _errors(self, stream: StreamConfig, destination: str) -> Destination:
         block = stream.errors
@@ -121,12 +133,12 @@ class Workshop:
         return registry.Site(*place, self.region, self.disk, self.threads, self.runtime, self.shared, self.account_id)
 
 
-async def _closed(line: Line) -> None:
-    for door in (line.destination, line.errors):
-        try:
-            await door.close()
-        except Exception as error:  # a third party's bug, of a line that nobody will use again
-            observe.log.warning("destination.close_failed", reason=f"{type(error).__name__}: {error}")
+def _doors(line: Line) -> list[Door]:
+    return [*_hooks(line), line.destination, line.errors]
+
+
+def _hooks(line: Line) -> list[Door]:
+    return [step for step in line.transforms if isinstance(step, Hook)]
 
 
 def merged_definition(entry: Entry, version: int, destination: str) -> Definition:

@@ -12,6 +12,7 @@ from faulty_disk import Fault, FaultyDisk
 from isal.isal_zlib import crc32
 
 from firehose.buffer import outcome
+from firehose.contracts import Disk
 from firehose.model import NewerFormat, Outcome, Rejections
 
 PATH = "/0.out"
@@ -23,9 +24,19 @@ def outcomes() -> list[Outcome]:
     return [Outcome(three.slice(0, 1), refused, pa.array([2], pa.int32())), Outcome(three.slice(0, 0)), Outcome(three)]
 
 
+def write(disk: Disk, given: list[Outcome]) -> None:
+    keeping = outcome.Keeping(disk, PATH)
+    try:
+        for one in given:
+            keeping.add(one)
+        keeping.finish()
+    finally:
+        keeping.close()
+
+
 def written() -> FaultyDisk:
     disk = FaultyDisk()
-    outcome.write(disk, PATH, outcomes())
+    write(disk, outcomes())
     return disk
 
 
@@ -43,7 +54,7 @@ def test_no_outcomes() -> None:
     """No outcomes at all are outcomes too; no file is none."""
     disk = FaultyDisk()
     assert outcome.read(disk, PATH) is None
-    outcome.write(disk, PATH, [])
+    write(disk, [])
     assert outcome.read(disk, PATH) == []
 
 
@@ -78,16 +89,16 @@ def test_all_or_none(step: str) -> None:
     disk = FaultyDisk()
     disk.faults.append(Fault(step, errno.ENOSPC))
     with pytest.raises(OSError, match="No space"):
-        outcome.write(disk, PATH, outcomes())
+        write(disk, outcomes())
     assert outcome.read(disk, PATH) is None
-    outcome.write(disk, PATH, outcomes())
+    write(disk, outcomes())
     assert outcome.read(disk.after_power_cut(), PATH) is not None
 
 
 def test_newer_format_is_refused() -> None:
     """A file of a later release is refused by name."""
     disk = written()
-    head = b"FHOUT..\n" + (3).to_bytes(4, "little") + bytes(4)
-    disk.put(PATH, head + struct.pack("<II", crc32(head, outcome._seed(PATH)), 0))
-    with pytest.raises(NewerFormat, match=r"/0\.out has format version 3, this release reads up to 2"):
+    head = b"FHOUT..\n" + (4).to_bytes(4, "little")
+    disk.put(PATH, head + struct.pack("<I", crc32(head, outcome._seed(PATH))))
+    with pytest.raises(NewerFormat, match=r"/0\.out has format version 4, this release reads up to 3"):
         outcome.read(disk, PATH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pyarrow as pa
 import pytest
@@ -84,13 +85,39 @@ async def held_is_not_offered(harness: Harness) -> None:
     assert await read(harness.outbox(), segment) == [b"a", b"b"]
 
 
+async def each(*outcomes: Outcome) -> AsyncIterator[Outcome]:
+    for outcome in outcomes:
+        yield outcome
+
+
+async def outcomes_that_break_off_are_not_kept(harness: Harness) -> None:
+    """Where the outcomes cannot all be made, none is kept, and they can be made anew."""
+
+    async def broken() -> AsyncIterator[Outcome]:
+        yield Outcome(rows)
+        raise RuntimeError("the user's code was taken away")
+
+    segment = await _one(harness)
+    rows = next(iter((await harness.outbox().open(segment)).slices()))
+    try:
+        await harness.outbox().keep(segment, broken())
+    except RuntimeError:
+        pass
+    else:
+        raise AssertionError("what the outcomes raise was swallowed")
+    assert await harness.outbox().kept(segment) is None
+    await harness.outbox().keep(segment, each(Outcome(rows)))
+    await harness.crash()
+    assert await harness.outbox().kept(segment) is not None
+
+
 async def outcomes_are_kept(harness: Harness) -> None:
     """An outcome that was kept is read back after a crash; a second one is ignored."""
     segment = await _one(harness)
     assert await harness.outbox().kept(segment) is None
     rows = next(iter((await harness.outbox().open(segment)).slices()))
-    await harness.outbox().keep(segment, [Outcome(rows.slice(0, 1), dropped=pa.array([1], pa.int32()))])
-    await harness.outbox().keep(segment, [Outcome(rows)])
+    await harness.outbox().keep(segment, each(Outcome(rows.slice(0, 1), dropped=pa.array([1], pa.int32()))))
+    await harness.outbox().keep(segment, each(Outcome(rows)))
     await harness.crash()
     kept = await harness.outbox().kept(segment)
     assert kept is not None
@@ -159,6 +186,7 @@ LAWS: tuple[Law, ...] = (
     destinations_are_owed_separately,
     held_is_not_offered,
     outcomes_are_kept,
+    outcomes_that_break_off_are_not_kept,
     deaths_are_counted,
     memos_last_until_commit,
     slices_repeat,

@@ -15,7 +15,7 @@ from batches import Notes
 from virtual_time import VirtualRuntime
 
 from firehose.config import DeliveryOptions, RetryOptions
-from firehose.contracts import Memo, Retry, Transform
+from firehose.contracts import Hook, Memo, Retry, Transform
 from firehose.delivery.loop import Deliveries
 from firehose.delivery.pipeline import Line, Pipeline
 from firehose.delivery.slots import Slots
@@ -81,9 +81,10 @@ class MemoryOutbox:
     async def kept(self, segment: Segment) -> Iterable[Outcome] | None:
         return self.outcomes.get(segment.key)
 
-    async def keep(self, segment: Segment, outcomes: Iterable[Outcome]) -> None:
+    async def keep(self, segment: Segment, outcomes: AsyncIterator[Outcome]) -> None:
         await self._step("keep")
-        self.outcomes.setdefault(segment.key, list(outcomes))
+        if segment.key not in self.outcomes:
+            self.outcomes[segment.key] = [one async for one in outcomes]
 
     async def commit(self, segment: Segment, totals: Totals) -> None:
         assert totals.records == segment.count, "a commit accounts for every record"
@@ -180,7 +181,9 @@ class NoJitter(VirtualRuntime):
 class Bench:
     """One stream at one destination, put together as the delivery half does, over ends in memory."""
 
-    def __init__(self, *transforms: Transform, slots: Slots | None = None, stream: str = "app", **options: Any) -> None:
+    def __init__(
+        self, *transforms: Transform | Hook, slots: Slots | None = None, stream: str = "app", **options: Any
+    ) -> None:
         self.outbox = MemoryOutbox()
         self.far, self.errors = FarSide(), FarSide()
         self.transforms = list(transforms)
@@ -188,7 +191,8 @@ class Bench:
         self.ended = 0
         self.runtime = NoJitter()
         self.options = DeliveryOptions.model_validate({"workers": 4, "segments_per_stream": 4, **options})
-        self.pipeline = Pipeline(self.outbox, self._line, self.runtime.threads("deliver", 4), self.runtime)
+        threads = self.runtime.threads("deliver", 4)
+        self.pipeline = Pipeline(self.outbox, self._line, threads, threads, self.runtime)
         self.deliveries = Deliveries(
             stream,
             "far",

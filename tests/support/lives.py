@@ -88,7 +88,7 @@ class Stamp:
     repeatable = False
     _stamps: ClassVar[Iterator[int]] = count()
 
-    def __init__(self, options: StampOptions) -> None:
+    def __init__(self, options: StampOptions, site: Site) -> None:
         pass
 
     def __call__(self, rows: pa.RecordBatch, /) -> Outcome:
