@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from firehose.model import ROW_SCHEMA
+from firehose.model import NO_ROWS, ROW_SCHEMA, Outcome, Rejections
 
 Ordinals = np.ndarray[tuple[int], np.dtype[np.int32]]
 
@@ -38,6 +38,23 @@ def cut(given: pa.RecordBatch, at: int) -> int:
     while 0 < at < given.num_rows and ordinals[at] == ordinals[at - 1]:
         at += 1
     return at
+
+
+def joined(given: pa.RecordBatch, outcomes: Sequence[Outcome]) -> Outcome:
+    """What became of the given rows, of what became of the pieces that they were cut into, in order.
+
+    A piece may have a column that its neighbours lack, such as `meta` where only its rows were given any.
+    """
+    if len(outcomes) == 1:
+        return outcomes[0]
+    pieces = [given.slice(0, 0), *(outcome.rows for outcome in outcomes)]
+    left = pa.concat_tables([pa.Table.from_batches([piece]) for piece in pieces], promote_options="default")
+    refused = pa.concat_tables([Rejections().table, *(outcome.refused.table for outcome in outcomes)])
+    return Outcome(
+        pa.record_batch([column.combine_chunks() for column in left.columns], schema=left.schema),
+        Rejections(refused),
+        pa.concat_arrays([NO_ROWS, *(outcome.dropped for outcome in outcomes)]),
+    )
 
 
 def _places_within_runs(

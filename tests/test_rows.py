@@ -5,7 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 from batches import rows
 
-from firehose.rows import cut, replaced, spread
+from firehose.model import Outcome, Rejections
+from firehose.rows import cut, joined, replaced, spread
 
 
 def records(*values: bytes) -> pa.BinaryArray:
@@ -46,3 +47,34 @@ def test_a_cut_leaves_parts_together() -> None:
     """Rows are cut in two only between records."""
     split = spread(rows([b"a", b"b"]), [0, 0, 0, 1], records(b"1", b"2", b"3", b"4"))
     assert [cut(split, at) for at in range(5)] == [0, 3, 3, 3, 4]
+
+
+def test_joined_outcomes_are_one() -> None:
+    """What became of the pieces of a slice is, put together and in order, what became of the slice."""
+    given = rows([b"a", b"b", b"c", b"d"])
+    a, b, c, d = (given.slice(n, 1) for n in range(4))
+    nothing = given.slice(0, 0)
+    refused = Rejections.of(c, "processing-failed", "Test.Bad", "it says so")
+    pieces = [Outcome(a), Outcome(nothing, dropped=b.column("row")), Outcome(nothing, refused), Outcome(d)]
+    whole = joined(given, pieces)
+    assert whole.rows.equals(pa.concat_batches([a, d]))
+    assert whole.dropped.to_pylist() == [1]
+    assert whole.refused.table.equals(refused.table)
+
+
+def test_a_column_of_one_piece_is_null_in_the_others() -> None:
+    """A piece whose rows were given a `meta` can be put together with pieces without."""
+    given = rows([b"a", b"b", b"c"])
+    a, b, c = (given.slice(n, 1) for n in range(3))
+    with_meta = b.append_column("meta", pa.array(["{}"], pa.string()))
+    whole = joined(given, [Outcome(a), Outcome(with_meta), Outcome(c)]).rows
+    assert whole.column("meta").to_pylist() == [None, "{}", None]
+    assert whole.drop_columns("meta").equals(given)
+
+
+def test_joined_nothing() -> None:
+    """A slice without rows has an outcome without any, with the columns of a slice."""
+    given = rows([])
+    whole = joined(given, [])
+    assert whole.rows.equals(given)
+    assert (len(whole.refused), len(whole.dropped)) == (0, 0)

@@ -127,19 +127,6 @@ def cuts(rows: pa.RecordBatch, limit_bytes: int) -> list[pa.RecordBatch]:
     return pieces
 
 
-def joined(rows: pa.RecordBatch, outcomes: Sequence[Outcome]) -> Outcome:
-    """What became of the rows, from what became of the pieces that they were cut into."""
-    if len(outcomes) == 1:
-        return outcomes[0]
-    tables = [pa.Table.from_batches([outcome.rows]) for outcome in outcomes]
-    left = pa.concat_tables([pa.table(rows.slice(0, 0)), *tables], promote_options="default")
-    return Outcome(
-        pa.RecordBatch.from_arrays([column.combine_chunks() for column in left.columns], schema=left.schema),
-        sum((outcome.refused for outcome in outcomes), Rejections()),
-        pa.concat_arrays([rows.column("row").slice(0, 0), *(outcome.dropped for outcome in outcomes)]),
-    )
-
-
 def _event_sizes(rows: pa.RecordBatch) -> Sizes:
     """At most how many bytes each row takes in its event."""
     sizes = (_lengths(rows, "record") + 2) // 3 * 4 + RECORD_BYTES

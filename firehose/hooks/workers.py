@@ -19,9 +19,9 @@ from firehose.hooks import lambda_style
 from firehose.hooks.options import WorkerOptions
 from firehose.hooks.process import Worker
 from firehose.hooks.program import PAYLOAD_BYTES, PROCESSING_FAILED, Failed, Program
-from firehose.model import NO_ROWS, Outcome, Rejections
+from firehose.model import Outcome, Rejections
 from firehose.registry import Site
-from firehose.rows import cut
+from firehose.rows import cut, joined
 
 BACKOFF_SECONDS = 0.1  # before the second attempt, then twice as long each time
 BACKOFF_LIMIT_SECONDS = 5.0
@@ -164,17 +164,6 @@ class Workers:
         observe.log.warning(
             "hook.failed", **self._labels, attempt=attempt, records=rows.num_rows, code=failed.code, reason=str(failed)
         )
-
-
-def joined(given: pa.RecordBatch, outcomes: list[Outcome]) -> Outcome:
-    """One outcome of the outcomes of the pieces of `given`, in order."""
-    if len(outcomes) == 1:
-        return outcomes[0]
-    made = pa.Table.from_batches([outcome.rows for outcome in outcomes if outcome.rows.num_rows] or [given.slice(0, 0)])
-    refused = pa.concat_tables([Rejections().table, *(outcome.refused.table for outcome in outcomes)])
-    dropped = pa.concat_arrays([NO_ROWS, *(outcome.dropped for outcome in outcomes)])
-    (rows,) = made.combine_chunks().to_batches() or [given.slice(0, 0)]
-    return Outcome(rows, Rejections(refused), dropped)
 
 
 def _pieces(rows: pa.RecordBatch, limit_bytes: int) -> Iterator[pa.RecordBatch]:

@@ -13,7 +13,7 @@ from batches import rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firehose.hooks.lambda_style import answered, cuts, event, joined, record_ids
+from firehose.hooks.lambda_style import answered, cuts, event, record_ids
 from firehose.model import Outcome
 from firehose.rows import spread
 
@@ -360,28 +360,3 @@ def test_a_large_record_goes_alone() -> None:
     """A record that is larger than the limit spoils the call of no other."""
     slice = rows([b"a", b"x" * 20_000, b"b"])
     assert [piece.num_rows for piece in cuts(slice, 10_000)] == [1, 1, 1]
-
-
-# Outcomes joined
-
-
-def test_joined_outcomes_are_one() -> None:
-    """What became of the pieces of a slice is, put together, what became of the slice, partition keys or none."""
-    slice = rows([b"a", b"b", b"c", b"d"])
-    said = answer(slice)
-    said[1]["result"], said[2]["result"] = "Dropped", "ProcessingFailed"
-    said[3]["metadata"] = {"partitionKeys": {"k": "v"}}
-    pieces = [answered(slice.slice(n, 1), {"records": said[n : n + 1]}, FUNCTION) for n in range(4)]
-    whole = answered(slice, {"records": said}, FUNCTION)
-    for count in (4, 1):
-        made = joined(slice.slice(0, count), pieces[:count])
-        expected = answered(slice.slice(0, count), {"records": said[:count]}, FUNCTION)
-        assert made.rows.to_pylist() == expected.rows.to_pylist()
-    assert joined(slice, pieces).refused.table.equals(whole.refused.table)
-    assert joined(slice, pieces).dropped.equals(whole.dropped)
-
-
-def test_joined_nothing() -> None:
-    """A slice without rows has an outcome without any."""
-    made = joined(rows([]), [])
-    assert (left(made), len(made.refused), made.dropped.to_pylist()) == ([], 0, [])
