@@ -14,12 +14,13 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, SecretStr, model_validator
 
 from firehose.blocks import Block
 
+T = TypeVar("T")
 Url = Annotated[str, Field(pattern=r"^https?://[^/@\s]+(/\S*)?$")]
 CONNECT_SECONDS = 10.0
 CONNECTIONS = 256  # that a client keeps: as many as there may be workers
@@ -58,13 +59,19 @@ class AwsOptions(Block):
 
 
 class Failed(Exception):
-    """A call that did not succeed. `status` is the HTTP answer's, 0 where none came or none could be read."""
+    """A call that did not succeed. `status` is the HTTP answer's, 0 where none came or none could be read.
 
-    def __init__(self, code: str, message: str, status: int = 0, after_seconds: float | None = None) -> None:
+    `operation` is the one that was refused: AssumeRole where it did not even come to the call.
+    """
+
+    def __init__(
+        self, code: str, message: str, status: int = 0, after_seconds: float | None = None, operation: str = ""
+    ) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
         self.status = status
         self.after_seconds = after_seconds
+        self.operation = operation
 
 
 class Clients:
@@ -155,6 +162,22 @@ class Client:
             return self._taken[1]
 
 
+def content(stream: Any, limit_bytes: int) -> bytes:
+    """A streamed member of an answer, read to its end: at most one byte more than the limit. Raises `Failed`."""
+    try:
+        return _told(lambda: _read(stream, limit_bytes + 1))
+    finally:
+        stream.close()
+
+
+def _read(stream: Any, size_bytes: int) -> bytes:
+    """Only a read that finds nothing more tells an end from a connection that broke."""
+    read = bytearray()
+    while len(read) < size_bytes and (chunk := stream.read(size_bytes - len(read))):
+        read += chunk
+    return bytes(read)
+
+
 def _key(service: str, options: AwsOptions, region: str, config: Mapping[str, Any]) -> Hashable:
     """What makes two clients one. `options` may be of a block that has keys of its own."""
     connection = tuple(getattr(options, key) for key in AwsOptions.model_fields)
@@ -214,7 +237,7 @@ def _role(source: Any, options: AwsOptions, region: str) -> Any:
     return CredentialResolver([Role()])
 
 
-def _told(call: Callable[[], Any]) -> Any:
+def _told(call: Callable[[], T]) -> T:
     """Does what `call` does, with every failure of AWS's libraries told as `Failed`."""
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
@@ -222,7 +245,7 @@ def _told(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except ClientError as error:
-        raise _answered(error.response) from error
+        raise _answered(error.response, error.operation_name) from error
     except (BotoCoreError, ResponseParserError, OSError) as error:
         raise _unanswered(error) from error
     except Exception as error:
@@ -230,15 +253,21 @@ def _told(call: Callable[[], Any]) -> Any:
         raise Failed("StrangeAnswer", f"cannot be read: {error!r}"[:TEXT_LIMIT]) from error
 
 
-def _answered(response: Any) -> Failed:
+def _answered(response: Any, operation: str) -> Failed:
     error, about = response.get("Error", {}), response.get("ResponseMetadata", {})
     headers = about.get("HTTPHeaders", {})
     return Failed(
-        str(error.get("Code") or "Unknown"),
-        str(error.get("Message") or "")[:TEXT_LIMIT],
+        _text(error.get("Code")) or "Unknown",
+        _text(error.get("Message")),
         int(about.get("HTTPStatusCode") or 0),
         _seconds(headers.get("retry-after")),
+        operation,
     )
+
+
+def _text(said: object) -> str:
+    """The beginning of what the far side says. JSON can spell half of a surrogate pair, which is no text elsewhere."""
+    return str(said or "")[:TEXT_LIMIT].encode("utf-8", "replace").decode()
 
 
 def _seconds(header: str | None) -> float | None:

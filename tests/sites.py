@@ -21,8 +21,9 @@ def site(
     *,
     destination: str = "far",
     purpose: Literal["data", "errors"] = "data",
+    runtime: Runtime | None = None,
 ) -> Site:
-    return Site("app", destination, purpose, "us-east-1", disk or LocalDisk(), threads, Runtime())
+    return Site("app", destination, purpose, "us-east-1", disk or LocalDisk(), threads, runtime or Runtime())
 
 
 class FlakyDisk(LocalDisk):

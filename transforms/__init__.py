@@ -3,5 +3,6 @@
 from collections.abc import Mapping
 
 TABLE: Mapping[str, str] = {
+    "lambda": "transforms.lambda_:Lambda",
     "python": "transforms.python:Python",
 }

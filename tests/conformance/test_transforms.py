@@ -5,22 +5,32 @@ The same wrong ones show that the pipeline's own check, which runs in production
 
 from __future__ import annotations
 
+import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import virtual_time
 from batches import rows
 from conformance import transform as suite
 from conformance.transform import LAWS, Harness, Law
+from sites import site
+from virtual_time import Inline, VirtualRuntime
 
 import transforms
-from firehose.contracts import Transform
+from firehose import aws
+from firehose.contracts import Hook, Transform
 from firehose.delivery.outcomes import BrokenLaw, verify
 from firehose.hooks.calls import Call, as_record
 from firehose.hooks.program import Run
 from firehose.model import Outcome, Rejections
+from firehose.registry import Shared
+from transforms.lambda_ import Lambda, LambdaOptions
 from transforms.python import Python
 
 RECORDS = [b"keep 1", b"drop 2", b"bad 3", b"two 4", b"", b"bad 5", b"keep 6", b"drop 7", b"two 8"]
@@ -51,13 +61,62 @@ class PythonHook:
         return RECORDS
 
 
+@dataclass(frozen=True)
+class LambdaHook:
+    """The hook whole, save that boto3's client is one of a Lambda that runs here."""
+
+    hook: type[Lambda]
+
+    def make(self) -> Transform:
+        at = replace(site(Inline(), runtime=VirtualRuntime()), shared=LambdaHere())
+        return Awaited(self.hook(LambdaOptions(function="judged"), at))
+
+    def records(self) -> Sequence[bytes]:
+        return [*RECORDS, b"lost 10", b"keep 11"]
+
+
+class Awaited:
+    """What a hook makes of rows."""
+
+    repeatable = False
+
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        return virtual_time.run(self._hook.outcome(given))
+
+
+class LambdaHere(Shared):
+    """In the place of all that a process shares, and of boto3's client."""
+
+    def of(self, kind: type[Any]) -> Any:
+        return self if kind is aws.Clients else super().of(kind)
+
+    def take(self, *which: Any) -> tuple[str, LambdaHere]:
+        return "here", self
+
+    def invoke(self, *, Payload: bytes, **_: Any) -> dict[str, Any]:
+        answers = [judged(record) for record in json.loads(Payload)["records"]]
+        records = [answer for answer in reversed(answers) if answer["result"] != "Lost"]
+        return {"Payload": BytesIO(json.dumps({"records": records}).encode())}
+
+
+def judged(record: dict[str, Any]) -> dict[str, Any]:
+    data = b64decode(record["data"])
+    words = {b"bad": "ProcessingFailed", b"dro": "Dropped", b"los": "Lost"}
+    made = b64encode(data.upper()).decode()
+    return {"recordId": record["recordId"], "result": words.get(data[:3], "Ok"), "data": made}
+
+
 def by_first_word(record: bytes) -> bytes | None:
     if record.startswith(b"bad"):
         raise ValueError("bad row")
     return None if record.startswith(b"drop") else record.upper()
 
 
-SHIPPED: Mapping[str, Harness] = {"python": PythonHook(Python)}  # a harness for each line of `transforms.TABLE`
+# A harness for each line of `transforms.TABLE`.
+SHIPPED: Mapping[str, Harness] = {"lambda": LambdaHook(Lambda), "python": PythonHook(Python)}
 
 
 def test_every_shipped_transform_has_a_harness() -> None:
