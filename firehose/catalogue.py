@@ -59,11 +59,24 @@ class Entry:
         return sum(span.records(sealed) for span in self.spans.get(destination, ()))
 
 
+BACKUP = "backup"  # the name of the destination that gets the source records
+
+
 def destination_blocks(definition: Definition) -> dict[str, Mapping[str, Any]]:
-    """The destinations of a definition as written, by name: its own, else its type."""
+    """The destinations of a definition as written, by name: its own, else its type; a backup of all is one more."""
     single = definition.get("destination")
-    blocks = [single] if single else definition.get("destinations") or []
-    return {str(block.get("name") or block.get("type")): block for block in blocks}
+    given = [single] if single else definition.get("destinations") or []
+    blocks = {str(block.get("name") or block.get("type")): block for block in given}
+    if backup := backup_block(definition.get("backup"), "all"):
+        blocks[BACKUP] = backup
+    return blocks
+
+
+def backup_block(backup: Mapping[str, Any] | None, mode: str) -> dict[str, Any] | None:
+    """The destination that a `backup` of that mode names; None for one of another mode."""
+    if not backup or backup.get("mode", "all") != mode:
+        return None
+    return {**{key: value for key, value in backup.items() if key != "mode"}, "name": BACKUP}
 
 
 class Damaged(ValueError):

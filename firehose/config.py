@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from firehose import blocks, registry, yaml_file
 from firehose.blocks import Block
 from firehose.buffer import layout
+from firehose.catalogue import BACKUP, backup_block
 from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
 
 STREAMS = "delivery_streams"
@@ -148,6 +149,7 @@ class Stream(Block):
     destination: Annotated[dict[str, Any] | None, Field(repr=False)] = None
     destinations: Annotated[tuple[dict[str, Any], ...] | None, Field(repr=False)] = None
     errors: Annotated[dict[str, Any] | None, Field(repr=False)] = None
+    backup: Annotated[dict[str, Any] | None, Field(repr=False)] = None
     retry: RetryOptions = RetryOptions()
 
 
@@ -181,10 +183,13 @@ class StreamConfig:
     def blocks(self) -> Iterator[tuple[Path, DestinationBlock]]:
         """Every block that says where something goes, and where in the definition it stands."""
         single = self.options.destinations is None
-        for index, block in enumerate(self.destinations.values()):
-            yield ("destination",) if single else ("destinations", index), block
+        for index, (name, block) in enumerate(self.destinations.items()):
+            if name == BACKUP and self.options.backup is not None:
+                yield ("backup",), block
+            else:
+                yield ("destination",) if single else ("destinations", index), block
         if self.errors is not None:
-            yield ("errors",), self.errors
+            yield ("errors",) if self.options.errors is not None else ("backup",), self.errors
 
     def retry(self, destination: str) -> RetryOptions:
         """The destination's own retry options where it gives any, else the stream's."""
@@ -258,11 +263,13 @@ def _pinned(written: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str
     if "destinations" in written:
         pairs = zip(written["destinations"], resolved["destinations"], strict=True)
         pinned["destinations"] = [_pinned_block(*pair) for pair in pairs]
+    if "backup" in written:
+        pinned["backup"] = _pinned_block(written["backup"], resolved["backup"])
     return pinned
 
 
 def _pinned_block(written: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
-    return {**written, **{key: resolved[key] for key in (*SEGMENT_KEYS, "name", "type") if key in resolved}}
+    return {**written, **{key: resolved[key] for key in (*SEGMENT_KEYS, "name", "type", "mode") if key in resolved}}
 
 
 def stream(name: str, definition: Mapping[str, Any], lookup: Callable[[str], str | None] | None = None) -> StreamConfig:
@@ -335,8 +342,7 @@ def _stream(name: str, options: Stream, path: Path, file: YamlFile) -> StreamCon
     if not re.fullmatch(STREAM_NAME, name):
         file.complain(path, "a stream's name has 1 to 64 of a-z A-Z 0-9 _ . - and is not '.' or '..'")
     blocks = _destination_blocks(options, path, file)
-    given = _connected_errors(options, blocks)
-    errors = None if given is None else _plugin("destinations", given, (*path, "errors"), file)
+    errors = _errors(options, path, file)
     transforms = [
         _plugin("transforms", block, (*path, "transforms", index), file)
         for index, block in enumerate(options.transforms)
@@ -352,15 +358,31 @@ def _stream(name: str, options: Stream, path: Path, file: YamlFile) -> StreamCon
     )
 
 
-def _connected_errors(options: Stream, blocks: Mapping[str, Block | None]) -> dict[str, Any] | None:
-    """The errors block. Where it says nothing of the connection it has that of the first destination of its type."""
-    given = options.errors
-    raws = [options.destination] if options.destination is not None else options.destinations or ()
-    for block, raw in zip(blocks.values(), raws, strict=False):
-        if given is not None and isinstance(block, DestinationBlock) and block.type == given.get("type"):
-            keys = type(block).CONNECTION
-            return given if any(key in given for key in keys) else {**{k: raw[k] for k in keys if k in raw}, **given}
-    return given
+def _errors(options: Stream, path: Path, file: YamlFile) -> Block | None:
+    """The error output: a backup of what failed is one too."""
+    failed = backup_block(options.backup, "failed")
+    if failed is not None and options.errors is not None:
+        file.complain((*path, "backup"), "with mode failed it is the error output; give errors or backup, not both")
+    key, given = ("errors", options.errors) if options.errors is not None else ("backup", failed)
+    if given is None:
+        return None
+    return _plugin("destinations", connected(given, _raw_destinations(options)), (*path, key), file)
+
+
+def connected(given: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """An errors or backup block. Where it says nothing of the connection it has that of the first destination of its
+    type.
+    """
+    for other in others:
+        if other.get("type") == given.get("type") and registry.has("destinations", str(given.get("type"))):
+            keys = registry.destination_options(given["type"]).CONNECTION
+            inherited = {} if any(key in given for key in keys) else {key: other[key] for key in keys if key in other}
+            return {**inherited, **given}
+    return dict(given)
+
+
+def _raw_destinations(options: Stream) -> tuple[dict[str, Any], ...]:
+    return (options.destination,) if options.destination is not None else options.destinations or ()
 
 
 def _destination_blocks(options: Stream, path: Path, file: YamlFile) -> dict[str, Block | None]:
@@ -376,6 +398,8 @@ def _destination_blocks(options: Stream, path: Path, file: YamlFile) -> dict[str
     )
     if not given and not wrong:
         file.complain(path, "has no destination; give one, such as destination: {type: folder, path: out}")
+    if backup := _backup(options, path, file):
+        given.append(((*path, "backup"), backup))
     blocks: dict[str, Block | None] = {}
     for place, raw in given:
         block = _plugin("destinations", raw, place, file)
@@ -386,14 +410,25 @@ def _destination_blocks(options: Stream, path: Path, file: YamlFile) -> dict[str
     return blocks
 
 
+def _backup(options: Stream, path: Path, file: YamlFile) -> dict[str, Any] | None:
+    """The destination that gets all source records, where there is one."""
+    if options.backup is None:
+        return None
+    place = (*path, "backup", "mode")
+    if options.backup.get("mode", "all") not in ("all", "failed"):
+        file.complain(place, f"must be all or failed{yaml_file.shown(file, place)}")
+        return None
+    if "name" in options.backup:
+        file.complain((*path, "backup", "name"), f"its name is '{BACKUP}'; leave it out")
+    backup = backup_block(options.backup, "all")
+    return connected(backup, _raw_destinations(options)) if backup else None
+
+
 def _plugin(kind: str, raw: Mapping[str, Any], path: Path, file: YamlFile) -> Block | None:
     """Reads one plug-in's block with the options of its type."""
     chosen = raw.get("type")
     if not isinstance(chosen, str) or not registry.has(kind, chosen):
         table = registry.names(kind)
-        if not table:
-            file.complain((*path, "type"), f"there are no {kind} in this release; leave it out")
-            return None
         hint = yaml_file.nearest(str(chosen), table) if chosen else f"choose from {', '.join(table)}"
         file.complain((*path, "type"), f"{'unknown' if chosen else 'is missing:'} {kind[:-1]} type; {hint}")
         return None

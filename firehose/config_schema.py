@@ -46,6 +46,8 @@ def _plug(stream: dict[str, Schema], one_of: Callable[[str], Schema]) -> None:
     stream["destination"] = {**one_of("destinations"), "description": "where the records go"}
     stream["destinations"] = {"type": "array", "items": one_of("destinations"), "description": "several of them"}
     stream["errors"] = {**one_of("destinations"), "description": "where records go that can never be delivered"}
+    backup = {"properties": {"mode": {"enum": ["all", "failed"], "default": "all"}}, **one_of("destinations")}
+    stream["backup"] = {**backup, "description": "where source records (all) or failed ones (failed) go too"}
     stream["transforms"] = {"type": "array", "items": one_of("transforms")}
 
 

@@ -118,7 +118,7 @@ streams: {}
         (one_stream("{destination: {path: out}}"), "type: is missing: destination type; choose from"),
         (one_stream("{destination: {type: 5}}"), "unknown destination type"),
         (one_stream("{destination: {type: [s3]}}"), "unknown destination type"),
-        (one_stream("{destination: {type: folder, path: out}, transforms: [{type: nope}]}"), "no transforms in this"),
+        (one_stream("{destination: {type: folder, path: out}, transforms: [{type: nope}]}"), "unknown transform type"),
         (one_stream("{destination: {type: folder, path: out}, source: {type: kafka}}"), "source.type: "),
         ("service: {listen: nowhere}", "listen"),
         ("service: {listen: 'localhost:70000'}", "the port must be between 0 and 65535"),

@@ -35,6 +35,12 @@ def computed(batch: Batch, transforms: Sequence[Transform]) -> Iterator[Counted]
         yield rows.num_rows, transformed(rows, transforms)
 
 
+def untouched(batch: Batch) -> Iterator[Counted]:
+    """All rows as they came, whatever intake thought of them."""
+    for rows in batch.slices():
+        yield rows.num_rows, Outcome(rows)
+
+
 def recorded(outcomes: Sequence[Outcome]) -> Iterator[Counted]:
     """Outcomes that were kept, counted by themselves: whatever has happened to the segment's file since."""
     for outcome in outcomes:

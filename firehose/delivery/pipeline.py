@@ -39,6 +39,7 @@ class Line:
     transforms: Sequence[Transform | Hook]
     destination: Destination
     errors: Destination
+    source: bool = False  # records go as they came, those that intake refused too: a backup
 
 
 @dataclass(slots=True)
@@ -155,6 +156,8 @@ class Pipeline:
 
     async def _passes(self, segment: Segment, line: Line) -> Passes:
         given = await self.outbox.open(segment)
+        if line.source:
+            return Passes(partial(outcomes.untouched, given))
         if _repeatable(line):
             steps = [step for step in line.transforms if not isinstance(step, Hook)]
             return Passes(partial(outcomes.computed, given, steps))

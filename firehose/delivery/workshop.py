@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from firehose import config, observe, registry
-from firehose.catalogue import Catalogue, Definition, Entry, destination_blocks
+from firehose.catalogue import BACKUP, Catalogue, Definition, Entry, backup_block, destination_blocks
 from firehose.config import SEGMENT_KEYS, RetryOptions, StreamConfig
 from firehose.contracts import Destination, Disk, Hook, Transform
 from firehose.delivery.pipeline import Line, Obstructed
@@ -21,6 +21,7 @@ from firehose.model import Segment
 from firehose.runtime import Runtime, Threads
 from firehose.yaml_file import ConfigError
 
+OF_ONE_DESTINATION = ("destination", "destinations", "backup", "transforms", "errors")
 ERRORS_LIMIT_GIB = 10  # of the error folder under data_dir, where a stream names no error output of its own
 
 
@@ -115,10 +116,13 @@ class Workshop:
             raise Obstructed("; ".join(str(problem) for problem in error.problems)) from None
         block = stream.destinations[destination]
         site = self._site(stream.name, destination, "data")
+        ends = (registry.destination(block, site), self._errors(stream, destination))
+        if _is_backup(entry, version, destination):
+            return Line((), *ends, source=True)
         key = (stream.name, version, entry.version)
         if key not in self._steps:  # one for all destinations, as the outcome is
             self._steps[key] = [registry.transform(options, site) for options in stream.transforms]
-        return Line(self._steps[key], registry.destination(block, site), self._errors(stream, destination))
+        return Line(self._steps[key], *ends)
 
     def _errors(self, stream: StreamConfig, destination: str) -> Destination:
         block = stream.errors
@@ -145,8 +149,24 @@ def merged_definition(entry: Entry, version: int, destination: str) -> Definitio
     """The stream as a segment of `version` meets it at one destination, references unresolved."""
     old, new = entry.definition(version), entry.newest
     block = _merged(destination_blocks(old).get(destination), destination_blocks(new).get(destination))
-    shaped: dict[str, Any] = {key: value for key, value in new.items() if key not in ("destinations", "transforms")}
-    return {**shaped, "transforms": list(old.get("transforms") or ()), "destination": {**block, "name": destination}}
+    shaped: dict[str, Any] = {key: value for key, value in new.items() if key not in OF_ONE_DESTINATION}
+    if errors := new.get("errors") or backup_block(new.get("backup"), "failed"):
+        shaped["errors"] = config.connected({**errors, "name": errors.get("name", "")}, _primary(new))
+    transforms = list(old.get("transforms") or ())
+    if _is_backup(entry, version, destination):
+        block, transforms = config.connected(block, _primary(new)), []
+    return {**shaped, "transforms": transforms, "destination": {**block, "name": destination}}
+
+
+def _is_backup(entry: Entry, version: int, destination: str) -> bool:
+    """Whether source records go to this destination; another one may have the name where a stream has no backup."""
+    said = (entry.definition(version).get("backup"), entry.newest.get("backup"))
+    return destination == BACKUP and any(backup_block(backup, "all") for backup in said)
+
+
+def _primary(definition: Definition) -> list[Mapping[str, Any]]:
+    """The destinations beside the backup."""
+    return [block for name, block in destination_blocks(definition).items() if name != BACKUP]
 
 
 def _merged(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from firehose.catalogue import Entry
+from firehose.catalogue import BACKUP, Entry
 from firehose.config import DestinationBlock, StreamConfig
 from firehose.http.aws_json import Operation, choice, integer, read, structure, text
 from firehose.ingest.dialects.firehose_api import STREAM_NAME, TARGET, not_found, stream_type
@@ -108,7 +108,8 @@ class Control:
         stream = self._streams.get(name)
         if stream is None:
             return
-        for number, block in enumerate(stream.destinations.values(), 1):
+        blocks = [block for name, block in stream.destinations.items() if name != BACKUP]
+        for number, block in enumerate(blocks, 1):
             shapes = DESCRIPTIONS.get(block.type, _no_shapes)(stream, block)
             for shape in shapes.values():
                 shape["RoleARN"] = f"arn:aws:iam::{self._account_id}:role/firehose"
@@ -152,8 +153,18 @@ def _object_store(stream: StreamConfig, block: DestinationBlock, bucket: str) ->
     own = _given(block, FileExtension="file_extension", CustomTimeZone="time_zone")
     return {
         "S3DestinationDescription": plain,
-        "ExtendedS3DestinationDescription": {**plain, "S3BackupMode": "Disabled", **own},
+        "ExtendedS3DestinationDescription": {**plain, **_backup(stream, block), **own},
     }
+
+
+def _backup(stream: StreamConfig, block: DestinationBlock) -> dict[str, Any]:
+    """The backup of source records, which is no destination of its own to AWS."""
+    backup = stream.destinations.get(BACKUP)
+    if backup is None or backup is block:
+        return {"S3BackupMode": "Disabled"}
+    shapes = DESCRIPTIONS.get(backup.type, _no_shapes)(stream, backup)
+    described = {"S3BackupDescription": shapes["S3DestinationDescription"]} if shapes else {}
+    return {"S3BackupMode": "Enabled", **described}
 
 
 def _given(block: DestinationBlock, **keys: str) -> dict[str, Any]:
