@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from firehose.model import NO_ROWS, ROW_SCHEMA, Outcome, Rejections
+from firehose.model import NO_ROWS, REJECTION_SCHEMA, ROW_SCHEMA, Outcome, Rejections
 
 Ordinals = np.ndarray[tuple[int], np.dtype[np.int32]]
 
@@ -30,6 +30,16 @@ def spread(given: pa.RecordBatch, came: Sequence[int] | pa.Int32Array, records: 
     taken = given.take(pa.array(came, pa.int32()))
     parts = pa.array(_places_within_runs(taken.column("row").to_numpy()), pa.int32())
     return replaced(taken, records).set_column(2, ROW_SCHEMA.field("part"), parts)
+
+
+def refused_each(given: pa.RecordBatch, error_type: str, reasons: Sequence[tuple[str, str]]) -> Rejections:
+    """The given rows refused, each for a reason of its own: a code and a message, in the rows' order."""
+    table = Rejections.of(given, error_type, "", "").table
+    for place, name in enumerate(("code", "message")):
+        field = REJECTION_SCHEMA.field(name)
+        said = pa.array([reason[place] for reason in reasons], field.type)
+        table = table.set_column(REJECTION_SCHEMA.get_field_index(name), field, said)
+    return Rejections(table)
 
 
 def cut(given: pa.RecordBatch, at: int) -> int:

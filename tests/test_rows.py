@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 from batches import rows
 
-from firehose.model import Outcome, Rejections
-from firehose.rows import cut, joined, replaced, spread
+from firehose.model import REJECTION_SCHEMA, Outcome, Rejections
+from firehose.rows import cut, joined, refused_each, replaced, spread
 
 
 def records(*values: bytes) -> pa.BinaryArray:
@@ -78,3 +78,14 @@ def test_joined_nothing() -> None:
     whole = joined(given, [])
     assert whole.rows.equals(given)
     assert (len(whole.refused), len(whole.dropped)) == (0, 0)
+
+
+def test_rows_refused_each_for_its_own_reason() -> None:
+    """A code and a message for each row, in order, beside the record as it came."""
+    given = rows([b"a", b"b"])
+    table = refused_each(given, "processing-failed", [("X.One", "one"), ("X.Two", "two")]).table
+    assert table.schema == REJECTION_SCHEMA
+    assert table.select(["row", "record", "code", "message"]).to_pylist() == [
+        {"row": 0, "record": b"a", "code": "X.One", "message": "one"},
+        {"row": 1, "record": b"b", "code": "X.Two", "message": "two"},
+    ]

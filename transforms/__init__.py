@@ -4,5 +4,7 @@ from collections.abc import Mapping
 
 TABLE: Mapping[str, str] = {
     "lambda": "transforms.lambda_:Lambda",
+    "log_to_json": "transforms.log_to_json:LogToJson",
     "python": "transforms.python:Python",
+    "redact": "transforms.redact:Redact",
 }

@@ -31,7 +31,9 @@ from firehose.hooks.program import Run
 from firehose.model import Outcome, Rejections
 from firehose.registry import Shared
 from transforms.lambda_ import Lambda, LambdaOptions
+from transforms.log_to_json import LogToJson, LogToJsonOptions
 from transforms.python import Python
+from transforms.redact import Redact, RedactOptions
 
 RECORDS = [b"keep 1", b"drop 2", b"bad 3", b"two 4", b"", b"bad 5", b"keep 6", b"drop 7", b"two 8"]
 
@@ -115,8 +117,53 @@ def by_first_word(record: bytes) -> bytes | None:
     return None if record.startswith(b"drop") else record.upper()
 
 
+@dataclass(frozen=True)
+class Lines:
+    """Web servers' lines: whole, with escapes, of times that are none, and no lines at all."""
+
+    transform: type[LogToJson]
+
+    def make(self) -> Transform:
+        return self.transform(LogToJsonOptions(format="apache", keep_line=True))
+
+    def records(self) -> Sequence[bytes]:
+        common = b'::1 - joe [17/May/2015:10:05:03 +0000] "GET /%s HTTP/1.1" 200 5'
+        combined = common + b' "-" "curl \\"8\\" \xc3\xa4"\n'
+        no_day = combined.replace(b"17/May", b"31/Feb")
+        return [common % b"a", combined % b"b", no_day % b"c", b"", b"\xff\n", combined % b"d\\xff", b"no line"]
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Objects with something to redact, at several depths, without, and what cannot be read."""
+
+    transform: type[Redact]
+
+    def make(self) -> Transform:
+        fields = {"a": "drop", "b.c": "hash", "d[].e": "mask"}
+        options = {"fields": fields, "salt": "s", "patterns": ["secret [0-9]+"]}
+        return self.transform(RedactOptions.model_validate(options))
+
+    def records(self) -> Sequence[bytes]:
+        return [
+            b'{"a": 1, "z": 1e400}\n',
+            b'{ "z" : 1 }',
+            b'{"b": {"c": "x"}, "d": [{"e": "12345678901"}, {"f": 1}]}',
+            b"no JSON",
+            b"",
+            b'["secret 7"]',
+            b'{"z": "secret 7 \xff"}',
+            b'{"z": "secret \\u0037"}',
+        ]
+
+
 # A harness for each line of `transforms.TABLE`.
-SHIPPED: Mapping[str, Harness] = {"lambda": LambdaHook(Lambda), "python": PythonHook(Python)}
+SHIPPED: Mapping[str, Harness] = {
+    "lambda": LambdaHook(Lambda),
+    "log_to_json": Lines(LogToJson),
+    "python": PythonHook(Python),
+    "redact": Secrets(Redact),
+}
 
 
 def test_every_shipped_transform_has_a_harness() -> None:
