@@ -13,7 +13,7 @@ from firehose.cli import options
 from firehose.cli.client import Client, Service
 from firehose.cli.show import Failure, age, as_json, as_table, size
 
-COLUMNS = ("stream", "destination", "accepted", "delivered", "buffered", "dead", "oldest", "last error")
+COLUMNS = ("stream", "destination", "accepted", "delivered", "dropped", "dead", "buffered", "oldest", "last error")
 
 
 def streams(
@@ -39,9 +39,9 @@ def rows(found: Sequence[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
         name = stream["name"] if stream["state"] == "ACTIVE" else f"{stream['name']} ({stream['state']})"
         if not stream["destinations"]:
             buffered = f"{size(stream['buffered_bytes'])} buffered"
-            yield name, "-", stream["accepted"], "-", "-", "-", "-", f"the delivery half does not answer; {buffered}"
+            yield name, "-", stream["accepted"], *"-----", f"the delivery half does not answer; {buffered}"
         for place in stream["destinations"]:
-            counts = (place[key] for key in ("delivered", "buffered", "dead"))
+            counts = (place[key] for key in ("delivered", "dropped", "dead", "buffered"))
             oldest = age(place["oldest_age_seconds"] if place["buffered"] else None)
             yield name, place["destination"], stream["accepted"], *counts, oldest, trouble(place)
 
