@@ -7,20 +7,17 @@ inflated bytes, whatever a body promises, and never hand out part of a body that
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from typing import Any
 
 import cramjam
 import pyarrow as pa
-from isal import igzip, isal_zlib
+from isal import isal_zlib
+
+from firehose.inflating import GZIP_MAGIC, ISAL_ERROR, TooLarge, gunzip, read_all
 
 MAX_ENCODINGS = 3
-_BLOCK_BYTES = 1 << 20
-_ISAL_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stubs call it an instance
-_GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_NAMES = frozenset({"gzip", "x-gzip"})
-_WITH_GZIP_HEADER, _WITH_ZLIB_HEADER, _WITHOUT_HEADER = 31, 15, -15
+_WITH_ZLIB_HEADER, _WITHOUT_HEADER = 15, -15
 _SNAPPY_STREAM = b"\xff\x06\x00\x00sNaPpY"
 _SNAPPY_MAX_CHUNKS = 1 << 16  # 4 GiB in chunks as writers make them; bounds the walk over tiny ones
 _SNAPPY_COMPRESSED = 0x00
@@ -34,21 +31,13 @@ class Undecodable(Exception):
         self.reason = reason
 
 
-class TooLarge(Exception):
-    """The body has more than `limit_bytes` bytes once it is inflated."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the decoded body has more than {limit_bytes} bytes")
-        self.limit_bytes = limit_bytes
-
-
 def decode(body: bytes, content_encoding: str, limit_bytes: int) -> bytes:
     """The body as it was before its encodings were applied; `body` itself where there is nothing to undo.
 
     A body that still starts like gzip is inflated once more. Where that fails it is an error only if the sender spoke
     of gzip; otherwise those two bytes were a coincidence and the body stays as it is.
     """
-    if not content_encoding and not body.startswith(_GZIP_MAGIC) and len(body) <= limit_bytes:
+    if not content_encoding and not body.startswith(GZIP_MAGIC) and len(body) <= limit_bytes:
         return body
     names = [name for part in content_encoding.lower().split(",") if (name := part.strip())]
     if len(names) > MAX_ENCODINGS:
@@ -57,7 +46,7 @@ def decode(body: bytes, content_encoding: str, limit_bytes: int) -> bytes:
         body = _undo(name, body, limit_bytes)
     if len(body) > limit_bytes:
         raise TooLarge(limit_bytes)
-    return _gunzip_unannounced(body, names, limit_bytes) if body.startswith(_GZIP_MAGIC) else body
+    return _gunzip_unannounced(body, names, limit_bytes) if body.startswith(GZIP_MAGIC) else body
 
 
 def _undo(name: str, body: bytes, limit_bytes: int) -> bytes:
@@ -68,7 +57,7 @@ def _undo(name: str, body: bytes, limit_bytes: int) -> bytes:
         raise Undecodable(f"unknown encoding {name[:40]!r}")
     try:
         return inflate(body, limit_bytes)
-    except (OSError, EOFError, OverflowError, _ISAL_ERROR, cramjam.DecompressionError) as problem:
+    except (OSError, EOFError, OverflowError, ISAL_ERROR, cramjam.DecompressionError) as problem:
         raise Undecodable(f"{name}: {problem}") from problem
 
 
@@ -81,48 +70,18 @@ def _gunzip_unannounced(body: bytes, names: list[str], limit_bytes: int) -> byte
         raise
 
 
-def _gunzip(body: bytes, limit_bytes: int) -> bytes:
-    """One member in one call, which is half the price for small bodies; whatever else it is goes through the reader,
-    which knows several members and padding and says what is wrong."""
-    whole = _gunzip_member(body, limit_bytes)
-    if whole is not None:
-        return whole
-    return _read_all(igzip.open(io.BytesIO(body)), limit_bytes)  # type: ignore[no-untyped-call]
-
-
-def _gunzip_member(body: bytes, limit_bytes: int) -> bytes | None:
-    member = isal_zlib.decompressobj(_WITH_GZIP_HEADER)
-    try:
-        whole: bytes = member.decompress(body, limit_bytes + 1)
-    except _ISAL_ERROR:
-        return None
-    if len(whole) > limit_bytes:
-        raise TooLarge(limit_bytes)
-    return whole if member.eof and not member.unused_data else None
-
-
 def _unzstd(body: bytes, limit_bytes: int) -> bytes:
-    return _read_all(pa.CompressedInputStream(pa.BufferReader(body), "zstd"), limit_bytes)
-
-
-def _read_all(stream: Any, limit_bytes: int) -> bytes:
-    inflated = io.BytesIO()  # hands its bytes out without copying them
-    with stream:
-        while block := stream.read(_BLOCK_BYTES):
-            if inflated.tell() + len(block) > limit_bytes:
-                raise TooLarge(limit_bytes)
-            inflated.write(block)
-    return inflated.getvalue()
+    return read_all(pa.CompressedInputStream(pa.BufferReader(body), "zstd"), limit_bytes)
 
 
 def _inflate(body: bytes, limit_bytes: int) -> bytes:
     """`deflate` means zlib's wrapping, but some senders leave it out."""
     try:
         return _inflate_as(_WITH_ZLIB_HEADER, body, limit_bytes)
-    except (EOFError, _ISAL_ERROR) as problem:
+    except (EOFError, ISAL_ERROR) as problem:
         try:
             return _inflate_as(_WITHOUT_HEADER, body, limit_bytes)
-        except (EOFError, _ISAL_ERROR):
+        except (EOFError, ISAL_ERROR):
             raise problem from None
 
 
@@ -162,8 +121,8 @@ def _snappy_framed_bytes(body: bytes) -> int:
 
 
 _DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
-    "gzip": _gunzip,
-    "x-gzip": _gunzip,
+    "gzip": gunzip,
+    "x-gzip": gunzip,
     "deflate": _inflate,
     "zstd": _unzstd,
     "snappy": _unsnappy,

@@ -16,7 +16,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firehose.ingest.decoding import MAX_ENCODINGS, TooLarge, Undecodable, decode
+from firehose.inflating import TooLarge
+from firehose.ingest.decoding import MAX_ENCODINGS, Undecodable, decode
 
 LIMIT = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"

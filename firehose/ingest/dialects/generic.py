@@ -15,7 +15,8 @@ from functools import partial
 from firehose.contracts import Unavailable, Unsure
 from firehose.http.admission import OVERLOAD_SECONDS, Admission
 from firehose.http.wire import JSON, Head, Reply, Route
-from firehose.ingest.decoding import TooLarge, Undecodable, decode
+from firehose.inflating import TooLarge
+from firehose.ingest.decoding import Undecodable, decode
 from firehose.ingest.intake import Intake, Intakes
 from firehose.ingest.salvage import TooMany
 from firehose.ingest.splitting import Split, one_object, split
