@@ -5,7 +5,7 @@ Pure, and column by column. A transform must never number rows by itself: an ear
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -27,9 +27,23 @@ def spread(given: pa.RecordBatch, came: Sequence[int] | pa.Int32Array, records: 
     `came` ascends. Rows that came from one record are numbered anew, so that each has a part of its own; a slice
     that ends between two parts of one row must therefore never be handed over (see `cut`).
     """
-    taken = given.take(pa.array(came, pa.int32()))
+    # Without the records, of which each part would be given a copy.
+    taken = given.drop_columns(["record"]).take(pa.array(came, pa.int32()))
     parts = pa.array(_places_within_runs(taken.column("row").to_numpy()), pa.int32())
-    return replaced(taken, records).set_column(2, ROW_SCHEMA.field("part"), parts)
+    made = taken.add_column(0, ROW_SCHEMA.field("record"), records)
+    return made.set_column(2, ROW_SCHEMA.field("part"), parts)
+
+
+def parted(
+    given: pa.RecordBatch, flaws: Mapping[int, str], error_type: str, code: str
+) -> tuple[pa.RecordBatch, Rejections]:
+    """The rows without a flaw, and the others refused. `flaws` says by index, ascending, what is wrong with a row."""
+    if not flaws:
+        return given, Rejections()
+    flawed = np.zeros(given.num_rows, bool)
+    flawed[list(flaws)] = True
+    refused = refused_each(given.filter(pa.array(flawed)), error_type, [(code, message) for message in flaws.values()])
+    return given.filter(pa.array(~flawed)), refused
 
 
 def refused_each(given: pa.RecordBatch, error_type: str, reasons: Sequence[tuple[str, str]]) -> Rejections:

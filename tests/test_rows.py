@@ -6,7 +6,7 @@ import pyarrow as pa
 from batches import rows
 
 from firehose.model import REJECTION_SCHEMA, Outcome, Rejections
-from firehose.rows import cut, joined, refused_each, replaced, spread
+from firehose.rows import cut, joined, parted, refused_each, replaced, spread
 
 
 def records(*values: bytes) -> pa.BinaryArray:
@@ -89,3 +89,28 @@ def test_rows_refused_each_for_its_own_reason() -> None:
         {"row": 0, "record": b"a", "code": "X.One", "message": "one"},
         {"row": 1, "record": b"b", "code": "X.Two", "message": "two"},
     ]
+
+
+def test_flawed_rows_are_parted_from_the_others() -> None:
+    """Each is refused with its own message, as it came; the others go on in order."""
+    good, refused = parted(rows([b"a", b"b", b"c", b"d"]), {1: "one", 3: "three"}, "processing-failed", "Test.Bad")
+    assert places(good) == [(0, 0, b"a"), (2, 0, b"c")]
+    said = refused.table.select(["row", "record", "error_type", "code", "message"]).to_pylist()
+    assert [tuple(one.values()) for one in said] == [
+        (1, b"b", "processing-failed", "Test.Bad", "one"),
+        (3, b"d", "processing-failed", "Test.Bad", "three"),
+    ]
+
+
+def test_without_a_flaw_nothing_is_copied() -> None:
+    """The rows are the same object, and nothing is refused."""
+    given = rows([b"a"])
+    good, refused = parted(given, {}, "processing-failed", "Test.Bad")
+    assert good is given
+    assert not refused
+
+
+def test_a_large_record_is_not_copied_for_each_of_its_parts() -> None:
+    """Ten MiB in five hundred parts are ten MiB: copies of the record would not even fit a column."""
+    made = spread(rows([bytes(10 << 20)]), [0] * 500, records(*[b"part"] * 500))
+    assert made.nbytes < 1 << 20
