@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 
 TABLE: Mapping[str, str] = {
+    "append_delimiter": "transforms.append_delimiter:AppendDelimiter",
+    "deaggregate": "transforms.deaggregate:Deaggregate",
+    "decompress": "transforms.decompress:Decompress",
     "lambda": "transforms.lambda_:Lambda",
     "log_to_json": "transforms.log_to_json:LogToJson",
     "python": "transforms.python:Python",

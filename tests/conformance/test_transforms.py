@@ -5,6 +5,7 @@ The same wrong ones show that the pipeline's own check, which runs in production
 
 from __future__ import annotations
 
+import gzip
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ import virtual_time
 from batches import rows
 from conformance import transform as suite
 from conformance.transform import LAWS, Harness, Law
+from put_to_work import working
 from sites import site
 from virtual_time import Inline, VirtualRuntime
 
@@ -30,6 +32,9 @@ from firehose.hooks.calls import Call, as_record
 from firehose.hooks.program import Run
 from firehose.model import Outcome, Rejections
 from firehose.registry import Shared
+from transforms.append_delimiter import AppendDelimiter
+from transforms.deaggregate import Deaggregate
+from transforms.decompress import Decompress
 from transforms.lambda_ import Lambda, LambdaOptions
 from transforms.log_to_json import LogToJson, LogToJsonOptions
 from transforms.python import Python
@@ -157,13 +162,49 @@ class Secrets:
         ]
 
 
+@dataclass(frozen=True)
+class Step:
+    """A transform that needs nothing but its options and records."""
+
+    kind: type[AppendDelimiter | Deaggregate | Decompress]
+    keys: Mapping[str, object]
+    given: Sequence[bytes]
+
+    def make(self) -> Transform:
+        return working(self.kind, **self.keys)
+
+    def records(self) -> Sequence[bytes]:
+        return self.given
+
+
+OBJECTS = [b'{"a": 1}\n', b'{}{"b":\n2}\n{}', b"[{}]", b"", b"{} 1", b"{" * 2000, b"{}" * 501, b"{}\n{}"]
+PIECES = [b"a##b", b"##", b"", b"c##", b"##" * 501, b"d"]
+DATA = b'{"messageType": "DATA_MESSAGE", "logEvents": [{"message": "a"}, {"message": "b"}]}'
+PACKED = [
+    gzip.compress(DATA),
+    b"",
+    gzip.compress(b'{"messageType": "CONTROL_MESSAGE"}') * 2,
+    gzip.compress(DATA)[:-1],
+    b"no gzip",
+    gzip.compress(b'{"messageType": "CONTROL_MESSAGE"}'),
+    gzip.compress(gzip.compress(DATA)),
+    gzip.compress(bytes(2 << 20)),
+]
 # A harness for each line of `transforms.TABLE`.
 SHIPPED: Mapping[str, Harness] = {
+    "append_delimiter": Step(AppendDelimiter, {}, [b"a", b"b\n", b"", b"\n"]),
+    "deaggregate": Step(Deaggregate, {"sub_record_type": "json"}, OBJECTS),
+    "decompress": Step(Decompress, {"limit_mib": 1}, PACKED),
     "lambda": LambdaHook(Lambda),
     "log_to_json": Lines(LogToJson),
     "python": PythonHook(Python),
     "redact": Secrets(Redact),
 }
+# The same with options that lead another way.
+OTHERWISE: Sequence[Harness] = [
+    Step(Deaggregate, {"sub_record_type": "delimited", "delimiter": "##"}, PIECES),
+    Step(Decompress, {"limit_mib": 1, "message_extraction": True}, PACKED),
+]
 
 
 def test_every_shipped_transform_has_a_harness() -> None:
@@ -174,7 +215,7 @@ def test_every_shipped_transform_has_a_harness() -> None:
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_shipped_transforms_keep(law: Law) -> None:
     """Each shipped transform keeps every law."""
-    for harness in SHIPPED.values():
+    for harness in (*SHIPPED.values(), *OTHERWISE):
         law(harness)
 
 
