@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 TABLE: Mapping[str, str] = {
     "append_delimiter": "transforms.append_delimiter:AppendDelimiter",
+    "csv_to_json": "transforms.csv_to_json:CsvToJson",
     "deaggregate": "transforms.deaggregate:Deaggregate",
     "decompress": "transforms.decompress:Decompress",
     "lambda": "transforms.lambda_:Lambda",

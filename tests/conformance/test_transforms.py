@@ -33,6 +33,7 @@ from firehose.hooks.program import Run
 from firehose.model import Outcome, Rejections
 from firehose.registry import Shared
 from transforms.append_delimiter import AppendDelimiter
+from transforms.csv_to_json import CsvToJson
 from transforms.deaggregate import Deaggregate
 from transforms.decompress import Decompress
 from transforms.lambda_ import Lambda, LambdaOptions
@@ -166,7 +167,7 @@ class Secrets:
 class Step:
     """A transform that needs nothing but its options and records."""
 
-    kind: type[AppendDelimiter | Deaggregate | Decompress]
+    kind: type[AppendDelimiter | CsvToJson | Deaggregate | Decompress]
     keys: Mapping[str, object]
     given: Sequence[bytes]
 
@@ -177,6 +178,7 @@ class Step:
         return self.given
 
 
+CSV = [b"1,a", b'2,"b,\n"\n', b"3", b'4,"', b"", b"5,\xff", b"6,f\r\n", b"\xef\xbb\xbf7,g", b'8,"h"h"', b"9,\n,"]
 OBJECTS = [b'{"a": 1}\n', b'{}{"b":\n2}\n{}', b"[{}]", b"", b"{} 1", b"{" * 2000, b"{}" * 501, b"{}\n{}"]
 PIECES = [b"a##b", b"##", b"", b"c##", b"##" * 501, b"d"]
 DATA = b'{"messageType": "DATA_MESSAGE", "logEvents": [{"message": "a"}, {"message": "b"}]}'
@@ -193,6 +195,7 @@ PACKED = [
 # A harness for each line of `transforms.TABLE`.
 SHIPPED: Mapping[str, Harness] = {
     "append_delimiter": Step(AppendDelimiter, {}, [b"a", b"b\n", b"", b"\n"]),
+    "csv_to_json": Step(CsvToJson, {"columns": ["x", "y"]}, CSV),
     "deaggregate": Step(Deaggregate, {"sub_record_type": "json"}, OBJECTS),
     "decompress": Step(Decompress, {"limit_mib": 1}, PACKED),
     "lambda": LambdaHook(Lambda),
@@ -202,6 +205,7 @@ SHIPPED: Mapping[str, Harness] = {
 }
 # The same with options that lead another way.
 OTHERWISE: Sequence[Harness] = [
+    Step(CsvToJson, {"columns": ["x", "y"], "types": "infer", "null_values": ["a"]}, [CSV[0], *CSV[6:]]),
     Step(Deaggregate, {"sub_record_type": "delimited", "delimiter": "##"}, PIECES),
     Step(Decompress, {"limit_mib": 1, "message_extraction": True}, PACKED),
 ]
