@@ -19,7 +19,16 @@ from bench.work import Goal, medians
 ROOT = Path(__file__).parents[2]
 SHAPE = corpus.SHAPES["ingest-100"]
 FATES = bytes([load.ACCEPTED, load.REFUSED, load.ACCEPTED, load.UNKNOWN])
-ONE_OF_EACH_FAMILY = ("ingest-100", "p99-1", "memory-128mib", "streams-1000", "backlog", "slow-fsync", "refusals")
+ONE_OF_EACH_FAMILY = (
+    "ingest-100",
+    "p99-1",
+    "memory-128mib",
+    "streams-1000",
+    "backlog",
+    "slow-fsync",
+    "refusals",
+    "transforms",
+)
 
 
 def lines(number: int) -> list[bytes]:
