@@ -41,8 +41,7 @@ class FolderOptions(ObjectOptions):
         return (self.type, posixpath.normpath(self.path))
 
     def local_folder(self) -> str:
-        fixed = (self.prefix or "").partition("!{")[0]
-        return posixpath.join(self.path, posixpath.dirname(fixed))
+        return posixpath.join(self.path, posixpath.dirname(self.fixed_prefix()))
 
 
 class Folder:

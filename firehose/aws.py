@@ -2,10 +2,10 @@
 
 They are imported at the first call, because they take a quarter of a second and 25 MiB that a service without AWS need
 not spend. Most of that is the descriptions of services: all clients of a process share them, and those with equal
-options are one client. A client makes exactly one attempt per call: only the pipeline decides about retries (DESIGN 3,
-law 6). Whatever goes wrong comes out as `Failed`, whose text must never hold a secret. Credentials follow boto3's own
-chain unless they are given. Checksums of requests are sent only where an operation demands them: they halve the speed
-(DESIGN 4), and many stores refuse them.
+options are one client. A client makes exactly one attempt per call, unless its user's `config` says otherwise: only the
+pipeline decides about retries of a delivery (DESIGN 3, law 6). Whatever goes wrong comes out as `Failed`, whose text
+must never hold a secret. Credentials follow boto3's own chain unless they are given. Checksums of requests are sent
+only where an operation demands them: they halve the speed (DESIGN 4), and many stores refuse them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, SecretStr, model_validator
@@ -149,6 +149,14 @@ class Client:
         answer: dict[str, Any] = _told(lambda: getattr(self._client(), operation)(**arguments))
         return answer
 
+    def pieces(self, operation: str, member: str, size_bytes: int, /, **arguments: Any) -> Iterator[bytes]:
+        """The body that the answer holds under `member`, as it comes in. Raises `Failed`, in the middle too."""
+        body = self.call(operation, **arguments)[member]
+        try:
+            yield from iter(lambda: _told(lambda: body.read(size_bytes)), b"")
+        finally:
+            body.close()
+
     def close(self) -> None:
         with self._taking:
             taken, self._taken = self._taken, None
@@ -187,16 +195,16 @@ def _key(service: str, options: AwsOptions, region: str, config: Mapping[str, An
 def _settings(options: AwsOptions, config: Mapping[str, Any]) -> Any:
     from botocore.config import Config
 
-    return Config(
-        connect_timeout=min(CONNECT_SECONDS, options.timeout_seconds),
-        read_timeout=options.timeout_seconds,
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        tcp_keepalive=True,
-        max_pool_connections=CONNECTIONS,
-        **config,
-    )
+    usual: dict[str, Any] = {
+        "connect_timeout": min(CONNECT_SECONDS, options.timeout_seconds),
+        "read_timeout": options.timeout_seconds,
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+        "tcp_keepalive": True,
+        "max_pool_connections": CONNECTIONS,
+    }
+    return Config(**{**usual, **config})
 
 
 def _verify(options: AwsOptions) -> str | bool | None:

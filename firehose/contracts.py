@@ -5,12 +5,12 @@ Every implementation, ours or a third party's, runs the conformance suite of its
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from firehose.model import Batch, Origin, Outcome, Position, Receipt, Segment, Totals
+from firehose.model import Batch, Origin, Outcome, Position, Receipt, Segment, Stored, Totals
 
 
 class Unavailable(Exception):
@@ -246,6 +246,13 @@ class Disk(Protocol):
 
     def tree_bytes(self, path: str) -> int:
         """Bytes of all files in the folder and below it; 0 where there is no such folder."""
+        ...
+
+    def tree(self, path: str) -> Iterator[Stored]:
+        """All files in the folder and below it, of each folder in the order of their names; none where there is no
+        such folder. Links to folders are not followed. What is taken away meanwhile may be missing. Raises
+        NotADirectoryError for a file.
+        """
         ...
 
     def lock(self, path: str, wait: bool = False) -> Lock | None:

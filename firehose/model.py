@@ -178,6 +178,15 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """A file or an object as a listing tells of it. `name` begins below what was listed, with '/' between folders."""
+
+    name: str
+    size_bytes: int
+    written_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """A delivery that succeeded: the objects written (names, ids), their bytes, and rows refused one by one."""
 

@@ -249,6 +249,10 @@ def _extension_problems(extension: str) -> Iterator[str]:
 # The names
 
 _SUFFIX_TIME = compile_pattern("yyyy-MM-dd-HH-mm-ss")
+_SUFFIX = re.compile(
+    r"-\d+-(?P<time>\d{4}(?:-\d\d){5})-(?P<identity>[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})"
+    r"(?:\.[0-9a-z!\-_.*'()]+)?$"
+)
 _IDENTITY_NAMESPACE = UUID("8d0d5a5e-3c55-4ab3-9a0e-6f1d3f6f2b67")  # drawn once; never to be changed
 
 
@@ -293,6 +297,27 @@ class ObjectNames:
         values = _Values(self._local(segment), identity, error_type, {})
         return _key(self._error, values, segment, self.extension if extension is None else extension)
 
+    def error_type(self, name: str, stream: str) -> str | None:
+        """The error-output-type of one of the stream's own error objects, whatever its extension; None for any other
+        name. It is made anew from what the name tells and compared, as far as fractions of a second allow.
+        """
+        found = self._error_head(stream).match(name)
+        if found is None:
+            return None
+        try:
+            instant = datetime.strptime(found["time"], "%Y-%m-%d-%H-%M-%S").replace(tzinfo=self._zone)
+        except ValueError:
+            return None
+        values = [_Values(instant.replace(fold=fold), UUID(found["identity"]), found["type"], {}) for fold in (0, 1)]
+        made = {_tame(self._error(one)) for one in values}
+        fraction = _Values(instant.replace(microsecond=999_999), UUID(found["identity"]), found["type"], {})
+        exact = self._error(fraction) == self._error(values[0])
+        return found["type"] if found["head"] in made or not exact else None
+
+    def _error_head(self, stream: str) -> re.Pattern[str]:
+        pieces = "".join(_loosely(_error_template(self.prefix, self.error_output_prefix)))
+        return re.compile(f"(?P<head>{pieces}){re.escape(stream)}{_SUFFIX.pattern}")
+
     def refusal(self, partition_keys: PartitionKeys) -> str | None:
         """Why rows with these partition keys cannot be delivered: their evaluated prefix is too long."""
         evaluated = _tame(_longest(self._data, self._zone, partition_keys))
@@ -326,6 +351,19 @@ def _error_template(prefix: str | None, error_output_prefix: str | None) -> Temp
     if expressions(template, *PARTITION_NAMESPACES):
         template = ()  # AWS has no such case: rows in error have no partition
     return (*template, _ERROR_TYPE, "/", _DATE)
+
+
+def _loosely(template: Template) -> Iterator[str]:
+    """Expressions that match whatever the pieces may come to."""
+    typed = False
+    for piece in template:
+        if isinstance(piece, str):
+            yield re.escape(piece)
+        elif piece == _ERROR_TYPE:
+            yield "(?P=type)" if typed else "(?P<type>[^/]{1,128}?)"
+            typed = True
+        else:
+            yield "[0-9a-f-]{11}" if piece == _RANDOM else ".{1,128}?"
 
 
 def _key(evaluate: Evaluate, values: _Values, segment: Segment, extension: str) -> str:

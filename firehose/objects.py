@@ -104,6 +104,10 @@ class ObjectOptions(DestinationBlock):
             return False
         return self.names().data(SAMPLE) == other.names().data(SAMPLE)
 
+    def fixed_prefix(self) -> str:
+        """What all the names begin with."""
+        return (self.prefix or "").partition("!{")[0]
+
     def names(self) -> naming.ObjectNames:
         return naming.ObjectNames(prefix=self.prefix, time_zone=self.time_zone, extension=self._extension())
 

@@ -9,11 +9,12 @@ import errno
 import fcntl
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
 from firehose.contracts import Lock, View, Writer
+from firehose.model import Stored
 
 PAGE = mmap.PAGESIZE
 CHUNKS_PER_CALL = 512  # under every system's IOV_MAX
@@ -101,14 +102,19 @@ class LocalDisk:
         return space.f_bavail * space.f_frsize
 
     def tree_bytes(self, path: str) -> int:
-        total = 0
-        for folder, _, names in os.walk(path):
-            for name in names:
+        return sum(file.size_bytes for file in self.tree(path))
+
+    def tree(self, path: str) -> Iterator[Stored]:
+        for folder, folders, names in os.walk(path, onerror=_unless_gone):
+            folders.sort()
+            below = os.path.relpath(folder, path)
+            for name in sorted(names):
                 try:
-                    total += os.lstat(os.path.join(folder, name)).st_size
+                    found = os.lstat(os.path.join(folder, name))
                 except FileNotFoundError:
-                    pass  # taken away while we looked
-        return total
+                    continue  # taken away while we looked
+                shown = name if below == "." else f"{below}/{name}"
+                yield Stored(shown, found.st_size, found.st_mtime_ns // 1_000_000)
 
     def lock(self, path: str, wait: bool = False) -> Lock | None:
         flags = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT
@@ -122,6 +128,12 @@ class LocalDisk:
             os.close(descriptor)
             raise
         return LocalLock(descriptor)
+
+
+def _unless_gone(error: OSError) -> None:
+    """A folder that cannot be read must not pass for an empty one; one that was taken away is none."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 class LocalWriter:

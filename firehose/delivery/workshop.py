@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from firehose import config, observe, registry
 from firehose.catalogue import BACKUP, Catalogue, Definition, Entry, backup_block, destination_blocks
-from firehose.config import SEGMENT_KEYS, RetryOptions, StreamConfig
+from firehose.config import SEGMENT_KEYS, DestinationBlock, RetryOptions, StreamConfig
 from firehose.contracts import Destination, Disk, Hook, Transform
 from firehose.delivery.pipeline import Line, Obstructed
 from firehose.model import Segment
@@ -125,11 +125,7 @@ class Workshop:
         return Line(self._steps[key], *ends)
 
     def _errors(self, stream: StreamConfig, destination: str) -> Destination:
-        block = stream.errors
-        if block is None:
-            path = os.path.join(self.data_dir, "errors", stream.name)
-            options = {"type": "folder", "path": path, "limit_gib": ERRORS_LIMIT_GIB}
-            block = registry.destination_options("folder").model_validate(options)
+        block = error_output(stream, self.data_dir)
         return registry.destination(block, self._site(stream.name, destination, "errors"))
 
     def _site(self, stream: str, destination: str, purpose: Literal["data", "errors"]) -> registry.Site:
@@ -143,6 +139,15 @@ def _doors(line: Line) -> list[Door]:
 
 def _hooks(line: Line) -> list[Door]:
     return [step for step in line.transforms if isinstance(step, Hook)]
+
+
+def error_output(stream: StreamConfig, data_dir: str) -> DestinationBlock:
+    """The stream's `errors` block; one for a folder under `data_dir` where it has none."""
+    if stream.errors is not None:
+        return stream.errors
+    path = os.path.join(data_dir, "errors", stream.name)
+    options = {"type": "folder", "path": path, "limit_gib": ERRORS_LIMIT_GIB}
+    return registry.destination_options("folder").model_validate(options)
 
 
 def merged_definition(entry: Entry, version: int, destination: str) -> Definition:

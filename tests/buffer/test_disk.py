@@ -47,6 +47,27 @@ def test_files(place: tuple[Disk, str]) -> None:
     assert disk.free_bytes(root) > 0
 
 
+def test_tree(place: tuple[Disk, str]) -> None:
+    """All files below a folder are told by their names from there; a folder that is not there has none."""
+    disk, root = place
+    disk.make_folder(f"{root}/b/c")
+    for name in ("z", "b/two", "b/c/three", "a"):
+        write(disk, f"{root}/{name}", name.encode())
+    found = [(file.name, file.size_bytes) for file in disk.tree(root)]
+    assert found == [("a", 1), ("z", 1), ("b/two", 5), ("b/c/three", 9)]
+    assert list(disk.tree(f"{root}/none")) == []
+
+
+def test_tree_of_the_real_disk(tmp_path: Path) -> None:
+    """Files have the time of their last change; links to folders are not followed, and a file is no folder."""
+    (tmp_path / "file").write_bytes(b"x")
+    os.utime(tmp_path / "file", ns=(0, 1_772_366_400_123_000_000))
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert [(file.name, file.written_ms) for file in LocalDisk().tree(str(tmp_path))] == [("file", 1_772_366_400_123)]
+    with pytest.raises(NotADirectoryError):
+        list(LocalDisk().tree(str(tmp_path / "file")))
+
+
 def test_create_only_what_is_not_there(place: tuple[Disk, str]) -> None:
     """A file is never created over another."""
     disk, root = place

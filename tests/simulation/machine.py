@@ -7,7 +7,7 @@ it. `Machine.trap` sets a crash at a step to come, before or after its effect.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from simulation.world import Process, World
 from virtual_time import START_MS, VirtualRuntime
 
 from firehose.contracts import Lock, View, Writer
+from firehose.model import Stored
 from firehose.runtime import Threads
 
 QUICK_SECONDS = (0.0001, 0.0004, 0.001, 0.003)
@@ -155,6 +156,9 @@ class Door:
 
     def tree_bytes(self, path: str) -> int:
         return self._step("size", path).tree_bytes(path)
+
+    def tree(self, path: str) -> Iterator[Stored]:
+        return self._step("list", path).tree(path)
 
     def lock(self, path: str, wait: bool = False) -> Lock | None:
         self._process.check()

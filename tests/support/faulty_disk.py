@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 from replacing import replace_by_steps
 
 from firehose.contracts import Lock, Writer
+from firehose.model import Stored
 
 FREE = 1 << 40
 
@@ -87,6 +89,17 @@ def _change(target: dict[str, File | Folder], names: dict[str, File | Folder | N
 
 def _bytes(node: File | Folder) -> int:
     return len(node.content) if isinstance(node, File) else sum(map(_bytes, node.names.values()))
+
+
+def _files(folder: Folder, below: str) -> Iterator[Stored]:
+    """Those of the folder itself first, as the real disk has it."""
+    nodes = sorted(folder.names.items())
+    for name, node in nodes:
+        if isinstance(node, File):
+            yield Stored(below + name, len(node.content), 0)
+    for name, node in nodes:
+        if isinstance(node, Folder):
+            yield from _files(node, f"{below}{name}/")
 
 
 @dataclass(slots=True)
@@ -212,6 +225,11 @@ class FaultyDisk:
     def tree_bytes(self, path: str) -> int:
         found = self._find(path)
         return _bytes(found) if found else 0
+
+    def tree(self, path: str) -> Iterator[Stored]:
+        """Of no use to whoever asks for times: a file here has none."""
+        found = self._find(path)
+        return _files(found, "") if isinstance(found, Folder) else iter(())
 
     def lock(self, path: str, wait: bool = False) -> Lock | None:
         if path in self.locks:

@@ -1,0 +1,154 @@
+"""Where objects of dead letters lie: a folder or a bucket, listed page by page and read piece by piece.
+
+It must never hold a whole listing or a whole object, and never change anything but by `remove`.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from firehose import aws
+from firehose.contracts import Disk
+from firehose.model import Stored
+
+PIECE_BYTES = 256 * 1024
+ATTEMPTS = 5  # of a call to a store: nobody else would repeat it
+GONE = ("NoSuchKey", "404")
+
+
+class Unreadable(Exception):
+    """An object, or the whole shelf, cannot be read; the message says why."""
+
+
+class Shelf(Protocol):
+    """Every failure is `Unreadable`. Thread-safe where its store is."""
+
+    def address(self, name: str = "") -> str:
+        """The object's name in the world, whatever way led to this shelf; the shelf's own where no name is given."""
+        ...
+
+    def items(self, under: str = "") -> Iterator[Stored]:
+        """The objects whose names begin with `under`, always in the same order."""
+        ...
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The object's bytes as stored. Raises `Gone` where there is none."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Does nothing where there is no such object."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Gone(Unreadable):
+    """There is no such object, or no longer."""
+
+
+class FolderShelf:
+    """A local folder. What begins with a dot is none of ours, or not finished."""
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        self._disk = disk
+        self._path = os.path.abspath(path)
+
+    def address(self, name: str = "") -> str:
+        return os.path.join(self._path, name) if name else self._path
+
+    def items(self, under: str = "") -> Iterator[Stored]:
+        folder = posixpath.dirname(under)
+        try:
+            for item in self._disk.tree(self.address(folder)):
+                name = posixpath.join(folder, item.name)
+                hidden = item.name.startswith(".") or "/." in item.name
+                if name.startswith(under) and not hidden:
+                    yield Stored(name, item.size_bytes, item.written_ms)
+        except OSError as error:
+            raise _unreadable(error, self._path) from error
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        try:
+            view = self._disk.view(self.address(name))
+        except FileNotFoundError:
+            raise Gone(f"{self.address(name)} is gone") from None
+        except OSError as error:
+            raise _unreadable(error, self.address(name)) from error
+        try:
+            for start in range(0, view.buffer.size, PIECE_BYTES):
+                size = min(PIECE_BYTES, view.buffer.size - start)
+                yield view.buffer.slice(start, size).to_pybytes()
+                view.release(start, start + size)
+        finally:
+            view.close()
+
+    def remove(self, name: str) -> None:
+        """And the folders that it leaves empty, of which a delivery makes anew what it needs."""
+        try:
+            self._disk.remove(self.address(name))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _unreadable(error, self.address(name)) from error
+        self._remove_empty(os.path.dirname(name))
+
+    def _remove_empty(self, folder: str) -> None:
+        try:
+            while folder:
+                self._disk.remove_folder(self.address(folder))
+                folder = os.path.dirname(folder)
+        except OSError:
+            pass  # it is not empty: the usual end
+
+    def close(self) -> None:
+        """Nothing is held open between calls."""
+
+
+class S3Shelf:
+    """A bucket."""
+
+    def __init__(
+        self, clients: aws.Clients, options: aws.AwsOptions, region: str, bucket: str, style: str = "auto"
+    ) -> None:
+        patient = {"total_max_attempts": ATTEMPTS, "mode": "standard"}
+        self._client = aws.Client(clients, "s3", options, region, s3={"addressing_style": style}, retries=patient)
+        self._bucket = bucket
+
+    def address(self, name: str = "") -> str:
+        return f"s3://{self._bucket}/{name}"
+
+    def items(self, under: str = "") -> Iterator[Stored]:
+        token: dict[str, str] = {}
+        while True:
+            page = self._call("list_objects_v2", self.address(), Prefix=under, **token)
+            for item in page.get("Contents", ()):
+                yield Stored(item["Key"], int(item["Size"]), int(item["LastModified"].timestamp() * 1000))
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        try:
+            yield from self._client.pieces("get_object", "Body", PIECE_BYTES, Bucket=self._bucket, Key=name)
+        except aws.Failed as failed:
+            kind = Gone if failed.code in GONE else Unreadable
+            raise kind(f"{self.address(name)}: {failed}") from failed
+
+    def remove(self, name: str) -> None:
+        self._call("delete_object", self.address(name), Key=name)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _call(self, operation: str, what: str, **arguments: str) -> dict[str, Any]:
+        try:
+            return self._client.call(operation, Bucket=self._bucket, **arguments)
+        except aws.Failed as failed:
+            raise Unreadable(f"{what}: {failed}") from failed
+
+
+def _unreadable(error: OSError, path: str) -> Unreadable:
+    return Unreadable(f"{error.filename or path}: {error.strerror or error}")
