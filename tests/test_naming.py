@@ -342,3 +342,29 @@ def test_size_and_fraction_do_not_matter(segment: Segment, size_bytes: int, seco
     """A name does not depend on the size of a segment or on less than a second."""
     at = segment.opened_at.replace(microsecond=int(seconds * 1e6))
     assert ObjectNames().data(replace(segment, size_bytes=size_bytes, opened_at=at)) == ObjectNames().data(segment)
+
+
+@pytest.mark.parametrize("prefix", [None, "bad/", "bad/!{firehose:error-output-type}/!{timestamp:yyyy-MM-dd'T'HH}/",
+    "!{firehose:random-string}/!{firehose:error-output-type}-!{firehose:error-output-type}-",
+    "x!{timestamp:SSS}/!{firehose:error-output-type}/!{timestamp:yyyy}/"])  # fmt: skip
+def test_an_error_object_is_known_by_its_name(prefix: str | None) -> None:
+    """A name tells the error type of the stream's own error object, whatever its extension, and of no other."""
+    names = ObjectNames(error_output_prefix=prefix, time_zone="Europe/Berlin")
+    segment = replace(SEGMENT, opened_at=datetime(2026, 10, 25, 0, 30, 1, 250_000, UTC))  # 02:30, for the first time
+    for hour in (0, 1):
+        opened_at = segment.opened_at.replace(hour=hour)
+        name = names.error(replace(segment, opened_at=opened_at), "splunk-failed", "far", extension=".gz")
+        assert names.error_type(name, segment.stream) == "splunk-failed"
+        assert names.error_type(name.removesuffix(".gz"), segment.stream) == "splunk-failed"
+        strangers = [
+            names.data(segment),
+            names.error(replace(segment, stream=segment.stream + "2"), "splunk-failed", "far"),
+            names.error(replace(segment, stream="2" + segment.stream), "splunk-failed", "far"),
+            f"else/{name}",
+            f"{name}/else",
+            name.replace("2026-10-25-02-", "2026-13-25-02-"),
+            re.sub("02/", "03/", name),
+            re.sub("^[0-9a-f-]{11}/", "00000000000/", name),
+            name.replace("-5", "-4"),
+        ]
+        assert [one for one in strangers if one != name and names.error_type(one, segment.stream)] == []
