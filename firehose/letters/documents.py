@@ -118,7 +118,7 @@ def _read(text: str, start: int) -> tuple[dict[str, Any], int, str]:
     try:
         members, end = _scan(text, start)
     except ValueError as error:
-        wrong = getattr(error, "msg", str(error))
+        wrong = getattr(error, "msg", str(error)).removesuffix(" at")
     except RecursionError:
         wrong = "nested too deep"
     else:

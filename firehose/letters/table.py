@@ -2,7 +2,8 @@
 
 People's SQL must never reach beyond the letters: DuckDB runs without access to files, network and extensions, its
 settings locked. Memory is bounded however many letters there are: a condition sees one batch at a time, and for whole
-queries the letters lie in a database file.
+queries the letters lie in a database file, with the beginnings of what is long: DuckDB works on thousands of rows at
+once, and records may have megabytes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ SCHEMA = pa.schema(
 )
 BATCH_LETTERS = 1024
 BATCH_BYTES = 8 << 20
-MEMORY_MIB = 512
+MEMORY_MIB = 256
+THREADS = 2
+COMMIT_BYTES = 64 << 20
+LONGEST = 8 * 1024  # bytes or characters of a value that a whole query sees
 LOCKED = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -102,12 +106,11 @@ class Condition:
         # The table has a name that nobody gives it: a condition that asks for all letters would see but these few.
         self._database.register("_few", numbered)
         try:
-            found = self._database.execute(f"SELECT _number FROM _few AS letters WHERE (\n{self._sql}\n) ORDER BY 1")
-            return [letters[number] for (number,) in found.fetchall()]
+            found = self._database.execute(f"SELECT _number FROM _few AS letters WHERE (\n{self._sql}\n)").fetchall()
         except duckdb.Error as error:
             raise BadSql(_said(error)) from error
-        finally:
-            self._database.unregister("_few")
+        numbers = {number for (number,) in found}
+        return [letter for number, letter in enumerate(letters) if number in numbers]
 
     def close(self) -> None:
         self._database.close()
@@ -119,3 +122,74 @@ class Answer:
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
+    cut: bool  # there are more rows
+
+
+_SHORT = ", ".join(f"{name}[:{LONGEST}] AS {name}" for name in ("message", "data", "details"))
+INSERT = f"INSERT INTO letters SELECT * REPLACE ({_SHORT}) FROM _few"
+
+
+class Database:
+    """All letters as the table `letters`, in a database file that nobody else uses."""
+
+    def __init__(self, path: str) -> None:
+        self._database = _locked(path)
+        self._register([])
+        self._database.execute("CREATE TABLE letters AS FROM _few")
+        self._uncommitted_bytes = 0
+
+    def add(self, letters: list[Letter]) -> None:
+        """Written down now and then: each commit waits for the disk."""
+        if not self._uncommitted_bytes:
+            self._database.begin()
+        self._register(letters)
+        self._database.execute(INSERT)
+        self._uncommitted_bytes += 1 + sum(min(len(letter.data), LONGEST) for letter in letters)
+        if self._uncommitted_bytes > COMMIT_BYTES:
+            self._commit()
+
+    def prepare(self, sql: str) -> None:
+        """Raises `BadSql` where it is plain without looking at a letter."""
+        try:
+            self._database.execute(f"EXPLAIN {self._only(sql)}")
+        except duckdb.Error as error:
+            raise BadSql(_said(error)) from error
+
+    def ask(self, sql: str, limit: int) -> Answer:
+        """Up to `limit` rows. Raises `BadSql`."""
+        self._commit()
+        try:
+            found = self._database.execute(self._only(sql))
+            columns = [name for name, *_ in found.description or ()]
+            rows = found.fetchmany(limit + 1)
+        except duckdb.Error as error:
+            raise BadSql(_said(error)) from error
+        return Answer(columns, rows[:limit], len(rows) > limit)
+
+    def _only(self, sql: str) -> str:
+        statements = self._database.extract_statements(sql)
+        if len(statements) != 1:
+            raise BadSql(f"{len(statements)} statements; give one")
+        return str(statements[0].query)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _register(self, letters: list[Letter]) -> None:
+        self._database.register("_few", table(letters))
+
+    def _commit(self) -> None:
+        if self._uncommitted_bytes:
+            self._database.commit()
+            self._uncommitted_bytes = 0
+
+
+def _locked(path: str) -> duckdb.DuckDBPyConnection:
+    database = duckdb.connect(path, config={"memory_limit": f"{MEMORY_MIB}MiB", "threads": str(THREADS), **LOCKED})
+    database.execute("SET lock_configuration = true")
+    return database
+
+
+def _said(error: Exception) -> str:
+    """DuckDB's words, without its advice about settings that are locked."""
+    return str(error).partition("\n\nPossible solutions")[0].strip()
