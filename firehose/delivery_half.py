@@ -31,6 +31,7 @@ from typing import Any
 import uvloop
 
 from firehose import allocator, config, observe
+from firehose.aws import Clients
 from firehose.buffer.disk import LocalDisk
 from firehose.buffer.outbox import DiskOutbox, Shelf
 from firehose.catalogue import Catalogue
@@ -40,6 +41,7 @@ from firehose.delivery.loop import Deliveries
 from firehose.delivery.pipeline import OneByOne, Pipeline
 from firehose.delivery.slots import Slots
 from firehose.delivery.workshop import Workshop
+from firehose.letters.retention import Retention
 from firehose.model import SegmentKey
 from firehose.runtime import Runtime
 
@@ -76,6 +78,8 @@ class DeliveryHalf:
         self._outcomes = OneByOne()
         self._catalogue = Catalogue(disk, data_dir)
         self._workshop = Workshop(self._catalogue, data_dir, region, disk, self._threads, runtime, lookup, account_id)
+        clients = self._workshop.shared.of(Clients)
+        self._retention = Retention(self._catalogue, data_dir, region, lookup, disk, clients, runtime)
         self._slots = Slots(options.workers, int(options.in_flight_mib * config.MIB))
         self._deliveries: dict[tuple[str, str], Deliveries] = {}
         self._running: set[asyncio.Task[None]] = set()
@@ -102,6 +106,7 @@ class DeliveryHalf:
             self._sweep_later,
         )
         self._shelf.start(died)
+        self._retention.follow()
         self._tell({"say": "ready"})
 
     async def handle(self, message: Message) -> None:
@@ -174,7 +179,8 @@ class DeliveryHalf:
             }
             for (stream, destination), standing in self._shelf.standings().items()
         ]
-        return {"places": places, "versions": {name: sorted(v) for name, v in self._shelf.versions().items()}}
+        versions = {name: sorted(v) for name, v in self._shelf.versions().items()}
+        return {"places": places, "versions": versions, "expired": dict(self._retention.removed)}
 
     async def drain(self, seconds: float) -> None:
         """Delivers what can be delivered at the first try, for at most that long."""
@@ -194,6 +200,7 @@ class DeliveryHalf:
 
     async def close(self) -> None:
         """Ends without waiting for what is under way: it stays in the buffer."""
+        await self._retention.close()
         for timer in (self._again, self._sweep):
             if timer is not None:
                 timer.cancel()
@@ -243,6 +250,7 @@ class DeliveryHalf:
         """Never waits for a far side: closing what is no longer used may take its time."""
         assert self._shelf is not None
         self._catalogue.reload()
+        self._retention.follow()
         old = self._workshop.forget()
         self._shelf.reconsider()
         for deliveries in self._deliveries.values():

@@ -28,6 +28,24 @@ PartitionKeys = Mapping[str, Mapping[str, str]]  # namespace -> key -> value
 PARTITION_NAMESPACES = ("partitionKeyFromQuery", "partitionKeyFromLambda")
 PREFIX_LIMIT_BYTES = 512  # evaluated; a date that we append does not count
 KEY_LIMIT_BYTES = 1024  # S3's own
+# Every error-output-type that AWS knows (firehose.md section 5.2), then ours.
+ERROR_TYPES = frozenset(
+    {
+        "processing-failed",
+        "format-conversion-failed",
+        "AmazonOpenSearchService-failed",
+        "elasticsearch-failed",
+        "splunk-failed",
+        "http-endpoint-failed",
+        "snowflake-failed",
+        "decompression-failed",
+        "activePartitionExceeded",
+        "metadata-extraction-failed",
+        "iceberg-failed",
+        "ingest-failed",
+        "delivery-failed",
+    }
+)
 
 
 # The language

@@ -8,6 +8,7 @@ segment and partition: a repeated delivery has to hit the same object (DESIGN 3,
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Literal, TypeVar
 
@@ -41,6 +42,7 @@ class ObjectOptions(DestinationBlock):
     compression: Literal["none", "gzip", "zip", "snappy", "hadoop_snappy", "zstd"] = "none"
     format: FormatOptions = FormatOptions()
     delimiter: str = "none"
+    retention_days: Annotated[float, Field(gt=0, le=36500)] | None = None  # of an errors block: then they are removed
 
     @field_validator("prefix")
     @classmethod
@@ -80,6 +82,8 @@ class ObjectOptions(DestinationBlock):
         as_errors = self is stream.errors
         wrong = self._problems_of_errors(stream) if as_errors else naming.problems(self.prefix, None)
         yield from (("prefix", message) for message in wrong)
+        if self.retention_days is not None and not wrong:
+            yield from (("retention_days", message) for message in self._problems_of_retention(stream))
         if wrong or as_errors:
             return
         for name, other in stream.destinations.items():
@@ -98,6 +102,18 @@ class ObjectOptions(DestinationBlock):
             if other.container() == self.container() and not naming.problems(other.prefix, None):
                 return naming.problems(other.prefix, self.prefix, errors_share_bucket=True)
         return naming.problems(None, self.prefix)
+
+    def _problems_of_retention(self, stream: StreamConfig) -> Iterator[str]:
+        """Dead letters are removed by their names, which no data object may have."""
+        if self is not stream.errors:
+            yield "is for an errors block: data is never removed"
+            return
+        names, sample = self.error_names(), replace(SAMPLE, stream=stream.name)
+        for name, other in stream.destinations.items():
+            if not isinstance(other, ObjectOptions) or other.container() != self.container():
+                continue
+            if not naming.problems(other.prefix, None) and names.error_type(other.names().data(sample), stream.name):
+                yield f"cannot tell dead letters from the data of '{name}' in the same place; give errors a prefix"
 
     def _overwrites(self, other: ObjectOptions) -> bool:
         if self.container() != other.container() or naming.problems(other.prefix, None):

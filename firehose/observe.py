@@ -65,6 +65,10 @@ METRICS: Mapping[str, Described] = {
     "firehose_dropped_records": Described("counter", ONE, "records dropped by the stream's own transforms"),
     "firehose_filtered_records": Described("counter", ONE, "records that the destination's own filter left out"),
     "firehose_dead_records": Described("counter", ONE, "records sent to the error output"),
+    "firehose_expired_objects": Described(
+        "counter", ("stream",), "objects of dead letters removed after retention_days, since the delivery half started"
+    ),
+    "firehose_expired_bytes": Described("counter", ("stream",), "bytes of those objects"),
     "firehose_damaged_records": Described("counter", ONE, "records lost to a damaged file, which is kept"),
     "firehose_split_rows": Described("counter", ONE, "rows beyond the first of a record"),
     "firehose_imbalance_records": Described(
@@ -207,6 +211,14 @@ def segment_delivered(stream: str, destination: str, segment: Segment, totals: T
 
 def delivery_failed(stream: str, destination: str, segment: Segment, reason: str) -> None:
     log.warning("delivery.failed", stream=stream, destination=destination, segment=str(segment), reason=reason)
+
+
+def letters_expired(stream: str, objects: int, size_bytes: int) -> None:
+    log.info("letters.expired", stream=stream, objects=objects, size_bytes=size_bytes)
+
+
+def sweep_failed(stream: str, reason: str) -> None:
+    log.warning("letters.sweep_failed", stream=stream, reason=reason)
 
 
 def disk_failed(reason: str) -> None:

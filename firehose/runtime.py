@@ -1,7 +1,8 @@
 """Clock, threads and dice: the only file that reads a clock, starts a thread or rolls dice.
 
 Everything else takes a `Runtime` by constructor, so that tests and simulations put virtual ones in its place. Timers
-are the event loop's own: one heap on the monotonic clock, which a wall clock that jumps does not disturb.
+are the event loop's own: one heap on the monotonic clock, which a wall clock that jumps does not disturb; only sweeps,
+which may be late, are APScheduler's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
@@ -139,6 +140,19 @@ class Runtime:
     def after(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         """Calls back once, `seconds` later on the monotonic clock. Cancel the handle to prevent it."""
         return asyncio.get_running_loop().call_later(seconds, call)
+
+    def every(self, seconds: float, call: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+        """Calls now and every so many seconds, never twice at a time, until what it returns is called. For sweeps: it
+        goes by the wall clock, and one that is put back delays it.
+        """
+        from apscheduler.schedulers.asyncio import AsyncIOScheduler
+        from apscheduler.triggers.interval import IntervalTrigger
+
+        scheduler = AsyncIOScheduler(timezone=UTC, event_loop=asyncio.get_running_loop())
+        trigger = IntervalTrigger(seconds=seconds, timezone=UTC)
+        scheduler.add_job(call, trigger, next_run_time=datetime.now(UTC), coalesce=True, misfire_grace_time=None)
+        scheduler.start()
+        return lambda: scheduler.shutdown(wait=False)
 
     def threads(self, name: str, size: int) -> Threads:
         return Pool(name, size)

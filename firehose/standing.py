@@ -56,6 +56,7 @@ class StreamStanding:
     limit_bytes: int
     places: tuple[PlaceStanding, ...] = field(default=())
     accepted_bytes: int = 0  # since the process began
+    expired: tuple[int, int] = (0, 0)  # objects of dead letters, and their bytes, since the delivery half began
 
 
 def view(stream: StreamStanding, now_ms: int) -> dict[str, Any]:
@@ -100,6 +101,8 @@ def samples(streams: list[StreamStanding], now_ms: int) -> Iterator[observe.Samp
         yield "firehose_accepted_bytes", one, stream.accepted_bytes
         yield "firehose_buffered_bytes", one, stream.buffered_bytes
         yield "firehose_buffer_limit_bytes", one, stream.limit_bytes
+        yield "firehose_expired_objects", one, stream.expired[0]
+        yield "firehose_expired_bytes", one, stream.expired[1]
         for place in stream.places:
             yield from _place_samples((stream.name, place.destination), place, now_ms)
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from firehose.runtime import Pool
+from firehose.runtime import Pool, Runtime
 
 SECONDS = 20
 
@@ -114,3 +114,30 @@ async def test_close() -> None:
     with pytest.raises(RuntimeError, match="closed"):
         await threads.run(lambda: None)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("test_")]
+
+
+async def test_every() -> None:
+    """A sweep runs at once and again and again, never twice at a time, and no more once it is ended."""
+    called, under_way = asyncio.Event(), 0
+    times = 0
+
+    async def sweep() -> None:
+        nonlocal times, under_way
+        under_way += 1
+        assert under_way == 1
+        await asyncio.sleep(0)
+        under_way -= 1
+        times += 1
+        if times == 3:
+            called.set()
+
+    end = Runtime().every(0.01, sweep)
+    async with asyncio.timeout(SECONDS):
+        await called.wait()
+    end()
+    await asyncio.sleep(0)  # which is when the scheduler takes notice
+    ended = times
+    beyond = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.05, beyond.set)
+    await beyond.wait()
+    assert times == ended

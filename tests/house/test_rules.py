@@ -37,6 +37,7 @@ CANARIES: list[tuple[Rule, str, str]] = [
     (rules.libraries, "destinations.s3", "from botocore.config import Config"),
     (rules.libraries, "firehose.buffer.lane", "from threading import Thread"),
     (rules.libraries, "firehose.naming", "import random"),
+    (rules.libraries, "firehose.letters.retention", "from apscheduler.schedulers.asyncio import AsyncIOScheduler"),
     (rules.libraries, "firehose.naming", "from time import time"),
     (rules.files, "firehose.catalogue", "open('x')"),
     (rules.files, "firehose.catalogue", "import os\nos.rename('a', 'b')"),

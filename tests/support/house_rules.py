@@ -106,6 +106,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("firehose/observe.py",),
     "structlog": ("firehose/observe.py",),
     # The clock, dice and threads.
+    "apscheduler": ("firehose/runtime.py",),
     "time": ("firehose/runtime.py",),
     "random": ("firehose/runtime.py", "firehose/sample.py"),  # the sample generator takes a seed: its dice are loaded
     "secrets": ("firehose/runtime.py",),

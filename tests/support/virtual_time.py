@@ -87,6 +87,21 @@ class VirtualRuntime(Runtime):
     def threads(self, name: str, size: int) -> Threads:
         return Inline(self._disk_seconds)
 
+    def every(self, seconds: float, call: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+        loop = asyncio.get_running_loop()
+        running: set[asyncio.Task[None]] = set()
+        timer = loop.call_later(0, lambda: begin())
+
+        def begin() -> None:
+            nonlocal timer
+            timer = loop.call_later(seconds, begin)
+            if not running:
+                task = loop.create_task(call())
+                running.add(task)
+                task.add_done_callback(running.discard)
+
+        return lambda: timer.cancel()
+
     def lane_name(self) -> str:
         return f"{utc(self.now_ms()):%Y%m%dT%H%M%S}-{self._dice.getrandbits(64):016x}"
 

@@ -1,0 +1,129 @@
+"""Removes dead letters that have lain longer than the `retention_days` of their `errors` block.
+
+It must never touch an object that is not the stream's own error output by its whole name. What counts is when an object
+was written: a letter that waited long before it died is kept as long as any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from firehose import config, observe
+from firehose.aws import Clients
+from firehose.catalogue import Catalogue, Definition
+from firehose.config import StreamConfig
+from firehose.contracts import Disk
+from firehose.model import Stored
+from firehose.naming import ERROR_TYPES
+from firehose.objects import ObjectOptions
+from firehose.runtime import Runtime
+from firehose.yaml_file import ConfigError
+
+if TYPE_CHECKING:
+    from firehose.letters.places import Place
+
+SWEEP_SECONDS = 3600.0
+DAY_MS = 86_400_000
+
+
+class Retention:
+    """Sweeps as long as there is a stream to sweep for: at once, and then every hour."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        data_dir: str,
+        region: str,
+        lookup: Callable[[str], str | None],
+        disk: Disk,
+        clients: Clients,
+        runtime: Runtime,
+    ) -> None:
+        self._catalogue = catalogue
+        self._data_dir = data_dir
+        self._region = region
+        self._lookup = lookup
+        self._disk = disk
+        self._clients = clients
+        self._runtime = runtime
+        self._threads = runtime.threads("sweep", 1)
+        self._sweeping = asyncio.Lock()
+        self._end: Callable[[], None] | None = None
+        self._closed = False
+        self.removed: dict[str, tuple[int, int]] = {}  # by stream, objects and bytes since the process began
+
+    def follow(self) -> None:
+        """The catalogue may have changed."""
+        wanted = any(True for _ in self._definitions())
+        if wanted and self._end is None:
+            self._end = self._runtime.every(SWEEP_SECONDS, self.sweep)
+        elif not wanted and self._end is not None:
+            self._end()
+            self._end = None
+
+    async def sweep(self) -> None:
+        """One look at every stream's error output. A store that fails is looked at again the next time."""
+        async with self._sweeping:
+            for name, definition in list(self._definitions()):
+                try:
+                    stream = config.stream(name, definition, self._lookup)
+                except ConfigError as error:
+                    observe.sweep_failed(name, str(error))
+                else:
+                    await self._threads.run(partial(self._sweep, stream))
+
+    async def close(self) -> None:
+        """Waits for the call under way."""
+        self._closed = True
+        async with self._sweeping:
+            if self._end is not None:
+                self._end()
+        self._threads.close()
+
+    def _definitions(self) -> Iterator[tuple[str, Definition]]:
+        for name, entry in self._catalogue.entries.items():
+            errors = entry.newest.get("errors")
+            if isinstance(errors, dict) and errors.get("retention_days") is not None:
+                yield name, entry.newest
+
+    def _sweep(self, stream: StreamConfig) -> None:
+        from firehose.letters import (  # now: what reads letters takes 3 MiB that most services need not spend
+            places,
+            shelf,
+        )
+
+        block = stream.errors
+        assert isinstance(block, ObjectOptions)
+        assert block.retention_days is not None
+        before_ms = self._runtime.now_ms() - int(block.retention_days * DAY_MS)
+        objects = size_bytes = 0
+        try:
+            place = places.of_stream(stream, self._data_dir, self._region, self._disk, self._clients)
+            try:
+                for item in _expired(place, before_ms):
+                    if self._closed:
+                        break
+                    place.shelf.remove(item.name)
+                    objects, size_bytes = objects + 1, size_bytes + item.size_bytes
+            finally:
+                place.shelf.close()
+        except shelf.Unreadable as error:
+            observe.sweep_failed(stream.name, str(error))
+        if objects:
+            self._count(stream.name, objects, size_bytes)
+
+    def _count(self, stream: str, objects: int, size_bytes: int) -> None:
+        before = self.removed.get(stream, (0, 0))
+        self.removed[stream] = (before[0] + objects, before[1] + size_bytes)
+        observe.letters_expired(stream, objects, size_bytes)
+
+
+def _expired(place: Place, before_ms: int) -> Iterator[Stored]:
+    for item in place.items():
+        told = place.told(item.name)
+        # A type that nobody here knows might be a folder of somebody else's.
+        if told is not None and told[1] in ERROR_TYPES and item.written_ms < before_ms:
+            yield item
