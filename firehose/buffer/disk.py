@@ -9,6 +9,7 @@ import errno
 import fcntl
 import mmap
 import os
+import stat
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -113,6 +114,8 @@ class LocalDisk:
                     found = os.lstat(os.path.join(folder, name))
                 except FileNotFoundError:
                     continue  # taken away while we looked
+                if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+                    continue  # a socket or a pipe, of which nobody should read
                 shown = name if below == "." else f"{below}/{name}"
                 yield Stored(shown, found.st_size, found.st_mtime_ns // 1_000_000)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from firehose.letters.documents import documents
 from firehose.letters.letter import Damage, Letter, NoLetter, Spot, letter
-from firehose.letters.shelf import Gone, Shelf
+from firehose.letters.shelf import Gone, Shelf, Withheld
 from firehose.letters.unpacking import Damaged, unpacked
 
 # <stream>-<version>-<yyyy-MM-dd-HH-mm-ss>-<uuid><extension>: firehose.md section 5
@@ -34,6 +34,8 @@ def letters(shelf: Shelf, name: str, told: tuple[str, str]) -> Iterator[Letter |
                 yield Damage(name, line, document.offset, str(error))
     except Damaged as error:
         yield Damage(name, 0, 0, f"{error}; {line} documents could be read before")
+    except Withheld as error:
+        yield Damage(name, 0, 0, str(error))
     except Gone:
         pass  # removed since it was listed, by a retention of days or by a person
 

@@ -15,12 +15,21 @@ from firehose.contracts import Disk
 from firehose.model import Stored
 
 PIECE_BYTES = 256 * 1024
+PAGE_OBJECTS = 1000  # of a listing: the most that S3 tells at once
 ATTEMPTS = 5  # of a call to a store: nobody else would repeat it
 GONE = ("NoSuchKey", "404")
 
 
 class Unreadable(Exception):
     """An object, or the whole shelf, cannot be read; the message says why."""
+
+
+class Withheld(Unreadable):
+    """This object cannot be read; that says nothing of others."""
+
+
+class Gone(Unreadable):
+    """There is no such object, or no longer."""
 
 
 class Shelf(Protocol):
@@ -35,7 +44,7 @@ class Shelf(Protocol):
         ...
 
     def pieces(self, name: str) -> Iterator[bytes]:
-        """The object's bytes as stored. Raises `Gone` where there is none."""
+        """The object's bytes as stored. Raises `Gone` where there is none, `Withheld` where it alone is to blame."""
         ...
 
     def remove(self, name: str) -> None:
@@ -43,10 +52,6 @@ class Shelf(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-class Gone(Unreadable):
-    """There is no such object, or no longer."""
 
 
 class FolderShelf:
@@ -76,7 +81,7 @@ class FolderShelf:
         except FileNotFoundError:
             raise Gone(f"{self.address(name)} is gone") from None
         except OSError as error:
-            raise _unreadable(error, self.address(name)) from error
+            raise Withheld(str(_unreadable(error, self.address(name)))) from error
         try:
             for start in range(0, view.buffer.size, PIECE_BYTES):
                 size = min(PIECE_BYTES, view.buffer.size - start)
@@ -123,7 +128,7 @@ class S3Shelf:
     def items(self, under: str = "") -> Iterator[Stored]:
         token: dict[str, str] = {}
         while True:
-            page = self._call("list_objects_v2", self.address(), Prefix=under, **token)
+            page = self._call("list_objects_v2", self.address(), Prefix=under, MaxKeys=PAGE_OBJECTS, **token)
             for item in page.get("Contents", ()):
                 yield Stored(item["Key"], int(item["Size"]), int(item["LastModified"].timestamp() * 1000))
             if not page.get("IsTruncated"):
@@ -134,8 +139,11 @@ class S3Shelf:
         try:
             yield from self._client.pieces("get_object", "Body", PIECE_BYTES, Bucket=self._bucket, Key=name)
         except aws.Failed as failed:
-            kind = Gone if failed.code in GONE else Unreadable
-            raise kind(f"{self.address(name)}: {failed}") from failed
+            said = f"{self.address(name)}: {failed}"
+            if failed.code in GONE:
+                raise Gone(said) from failed
+            # No right to it, or it is in an archive: the store answers, and will of others too.
+            raise (Withheld if 400 <= failed.status < 500 else Unreadable)(said) from failed
 
     def remove(self, name: str) -> None:
         self._call("delete_object", self.address(name), Key=name)
@@ -143,7 +151,7 @@ class S3Shelf:
     def close(self) -> None:
         self._client.close()
 
-    def _call(self, operation: str, what: str, **arguments: str) -> dict[str, Any]:
+    def _call(self, operation: str, what: str, **arguments: Any) -> dict[str, Any]:
         try:
             return self._client.call(operation, Bucket=self._bucket, **arguments)
         except aws.Failed as failed:

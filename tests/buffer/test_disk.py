@@ -59,10 +59,11 @@ def test_tree(place: tuple[Disk, str]) -> None:
 
 
 def test_tree_of_the_real_disk(tmp_path: Path) -> None:
-    """Files have the time of their last change; links to folders are not followed, and a file is no folder."""
+    """Files have the time of their last change; neither links to folders nor pipes are looked into."""
     (tmp_path / "file").write_bytes(b"x")
     os.utime(tmp_path / "file", ns=(0, 1_772_366_400_123_000_000))
     (tmp_path / "again").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
     assert [(file.name, file.written_ms) for file in LocalDisk().tree(str(tmp_path))] == [("file", 1_772_366_400_123)]
     with pytest.raises(NotADirectoryError):
         list(LocalDisk().tree(str(tmp_path / "file")))

@@ -16,10 +16,10 @@ from firehose import config
 from firehose.aws import Clients
 from firehose.buffer.disk import LocalDisk
 from firehose.config import Config
-from firehose.letters import places
-from firehose.letters.letter import Letter
+from firehose.letters import places, shelf
+from firehose.letters.letter import Damage, Letter
 from firehose.letters.places import Place
-from firehose.letters.shelf import Unreadable
+from firehose.letters.shelf import ATTEMPTS, Unreadable
 from firehose.model import Segment
 from firehose.naming import ObjectNames
 
@@ -100,12 +100,13 @@ def test_only_the_stream_s_own(tmp_path: Path) -> None:
     assert found(place, "other/") == found(place, "bad/processing-failed/2027") == []
 
 
-def test_a_bucket_of_our_own(tmp_path: Path, server: S3Server) -> None:
+def test_a_bucket_of_our_own(tmp_path: Path, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """An errors block of type s3 is read back with its own connection, page by page."""
+    monkeypatch.setattr(shelf, "PAGE_OBJECTS", 7)
     bucket = server.new_bucket()
     names = ObjectNames(error_output_prefix="errors/", extension=".gz")
     client = server.client()
-    for first in range(1003):
+    for first in range(23):
         name = names.error(replace(SEGMENT, first=first), "delivery-failed", "far")
         client.put_object(Bucket=bucket, Key=name, Body=document(b"%d" % first))
     client.put_object(Bucket=bucket, Key="data/other", Body=b"data")
@@ -114,10 +115,11 @@ def test_a_bucket_of_our_own(tmp_path: Path, server: S3Server) -> None:
       access_key_id: {KEYS["access_key_id"]}, secret_access_key: {KEYS["secret_access_key"]}}}"""
     (place,) = of(parsed(tmp_path, block))
     items = list(place.items())
-    assert len(items) == 1003
+    assert len(items) == 23
     assert [item.name for item in items] == sorted(item.name for item in items)
     read = {one.data for item in items[:3] for one in place.letters(item.name) if isinstance(one, Letter)}
     assert len(read) == 3
+    assert server.seen().count("get") == 4 + 3
     place.shelf.close()
 
 
@@ -165,6 +167,29 @@ def test_a_store_that_stumbles(server: S3Server) -> None:
     missing.shelf.close()
 
 
+def test_an_object_that_is_withheld(tmp_path: Path, server: S3Server) -> None:
+    """One that may not be read, or lies in an archive, is told and ends nothing; a store that fails ends it all."""
+    bucket = server.new_bucket()
+    client = server.client()
+    client.put_object(Bucket=bucket, Key="one", Body=document(b"one"))
+    client.close()
+    place = at(f"s3://{bucket}", server.url)
+    server.script += [("get", Answer(403, "InvalidObjectState"))]
+    (told,) = place.letters("one")
+    assert isinstance(told, Damage)
+    assert "InvalidObjectState" in str(told)
+    server.script += [("get", Answer(500, "InternalError"))] * ATTEMPTS
+    with pytest.raises(Unreadable, match="InternalError"):
+        list(place.letters("one"))
+    assert server.script == []
+    place.shelf.close()
+    write(tmp_path / "one", b"one")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    folder = at(str(tmp_path))
+    read = [one for item in folder.items() for one in folder.letters(item.name)]
+    assert [type(one) for one in read] == [Damage, Letter]
+
+
 def test_a_file_and_a_folder(tmp_path: Path) -> None:
     """A folder is read whole, a file alone, however either is named; an address is the same either way."""
     write(tmp_path / "a/processing-failed/one", b"one")
@@ -179,9 +204,9 @@ def test_removal(tmp_path: Path) -> None:
     """An object goes with the folders that it leaves empty, and nothing else does."""
     write(tmp_path / "a/b/c/one", b"one")
     write(tmp_path / "a/two", b"two")
-    shelf = at(str(tmp_path)).shelf
-    shelf.remove("a/b/c/one")
-    shelf.remove("a/b/c/one")
+    found_there = at(str(tmp_path)).shelf
+    found_there.remove("a/b/c/one")
+    found_there.remove("a/b/c/one")
     assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["a", "two"]
 
 
