@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from firehose import config, observe
 from firehose.aws import Clients
-from firehose.catalogue import Catalogue, Definition
+from firehose.catalogue import Catalogue, Definition, backup_block
 from firehose.config import StreamConfig
 from firehose.contracts import Disk
 from firehose.model import Stored
@@ -85,8 +85,8 @@ class Retention:
 
     def _definitions(self) -> Iterator[tuple[str, Definition]]:
         for name, entry in self._catalogue.entries.items():
-            errors = entry.newest.get("errors")
-            if isinstance(errors, dict) and errors.get("retention_days") is not None:
+            errors = entry.newest.get("errors") or backup_block(entry.newest.get("backup"), "failed")
+            if errors and errors.get("retention_days") is not None:
                 yield name, entry.newest
 
     def _sweep(self, stream: StreamConfig) -> None:

@@ -81,6 +81,21 @@ def test_what_is_old_goes(tmp_path: Path) -> None:
     run(scene())
 
 
+def test_a_backup_of_what_failed(tmp_path: Path) -> None:
+    """Where it is the error output, its days are those of dead letters."""
+
+    async def scene() -> None:
+        chosen = streams(tmp_path, retention_days=30, mode="failed")
+        chosen["app"]["backup"] = chosen["app"].pop("errors")
+        house = DataFolder(tmp_path, **chosen)
+        write(tmp_path / "errors" / error_name(), 31)
+        async with house.delivering():
+            await passed(1)
+        assert left(tmp_path / "errors") == set()
+
+    run(scene())
+
+
 def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     """However old: other streams' letters, what Amazon or a person wrote, error types that nobody knows."""
 
