@@ -61,7 +61,8 @@ class Appender(Protocol):
     async def append(self, records: pa.RecordBatch, origin: Origin | None = None) -> Position:
         """Stores `records` (columns of `INTAKE_SCHEMA`, `record` always, the others where a row has one) in order
         and together. With an `origin`, it becomes durable with them, in the same frame; then there may be no
-        records. Raises `Full` or `Unsure`.
+        records. Raises `Full` or `Unsure`; after the latter, appends of the same source partition raise `Full` until it
+        is settled for good whether the origin was stored, and `origins` says which.
         """
         ...
 

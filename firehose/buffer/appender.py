@@ -120,7 +120,7 @@ class DiskAppender:
         self._failed = failed  # told of each failure of the disk
         self._state = state
         self._lane: Lane | None = None
-        self._abandoned: list[Lane] = []
+        self._abandoned: dict[Lane, set[str]] = {}  # and the source partitions whose newest origin each may hold
         self._group: list[Waiting] = []
         self._group_bytes = 0
         self._group_ms = 0
@@ -145,6 +145,8 @@ class DiskAppender:
         if not records.num_rows and origin is None:
             return Position(self._lane.name if self._lane else "", 0, 0)
         self.make_sure_of_room(size_bytes)
+        if origin is not None and any(origin.partition in doubtful for doubtful in self._abandoned.values()):
+            raise Full("whether the records before these were stored shows once the failed file is mended")
         waiting = Waiting(records, size_bytes, origin, asyncio.get_running_loop().create_future())
         if not self._group:
             self._group_ms = self._runtime.now_ms()
@@ -229,7 +231,7 @@ class DiskAppender:
             lane.close()
 
     def _lanes(self) -> list[Lane]:
-        return [*self._abandoned, self._lane] if self._lane else self._abandoned
+        return [*self._abandoned, self._lane] if self._lane else [*self._abandoned]
 
     def make_sure_of_room(self, size_bytes: int) -> None:
         """Raises `Full` where so many bytes cannot be taken now. The disk is asked once for each group of appends, and
@@ -299,7 +301,7 @@ class DiskAppender:
             written = await self._threads.run(partial(_write, lane, new, group, self._version() if seal else None))
         except Exception as error:  # a bug too must not leave anyone waiting
             _fail(waiting, error)
-            self._abandon(lane, good_bytes, error)
+            self._abandon(lane, good_bytes, error, {one.origin.partition for one in waiting if one.origin})
             return
         finally:
             self.sealing -= seal
@@ -307,7 +309,7 @@ class DiskAppender:
         self._lane, self._failures = lane, 0
         self._settle(waiting, lane.name, written.first)
         if written.error is not None:
-            self._abandon(lane, written.file_bytes, written.error)
+            self._abandon(lane, written.file_bytes, written.error, set())
         elif written.segment is not None:
             self._tell(written.segment, written.file_bytes)
         self._set_age(sealed=written.segment is not None)
@@ -348,14 +350,16 @@ class DiskAppender:
         self._seal_due = True
         self._kick()
 
-    def _abandon(self, lane: Lane, good_bytes: int, error: Exception) -> None:
-        """The disk failed under this lane: what follows goes to a new one, and this one is mended in time."""
+    def _abandon(self, lane: Lane, good_bytes: int, error: Exception, doubtful: set[str]) -> None:
+        """The disk failed under this lane: what follows goes to a new one, and this one is mended in time. Until then
+        a crash may bring back what failed, so appends of the same source partitions wait for it.
+        """
         lane.abandon()
         self._failures, self._failed_at = self._failures + 1, self._runtime.monotonic()
         self._lane = None
         self._set_age(sealed=True)
         if lane.open is not None:
-            self._abandoned.append(lane)
+            self._abandoned[lane] = doubtful
             self._mend_later(lane, good_bytes)
         else:
             self._state.accepted += lane.next
@@ -383,7 +387,7 @@ class DiskAppender:
             return
         finally:
             self.sealing -= 1
-        self._abandoned.remove(lane)
+        del self._abandoned[lane]
         self._state.accepted += lane.next
         lane.close()
         if segment is not None:

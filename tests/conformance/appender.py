@@ -189,6 +189,20 @@ async def failed_sync_is_no_acknowledgement(harness: Harness) -> None:
     assert len(set(stored)) == len(stored)
 
 
+async def origins_decide(harness: Harness) -> None:
+    """What the origin does not have after `Unsure`, and is appended again, is stored once, whatever crash comes."""
+    await harness.start()
+    await harness.appender.append(batch(b"before"), Origin("p", "1"))
+    harness.fail_next_sync()
+    while harness.appender.origins()["p"] != Origin("p", "2"):
+        try:
+            await harness.appender.append(batch(b"after"), Origin("p", "2"))
+        except Unavailable:
+            await passed(0.1)
+    await harness.crash(power=False)
+    assert sorted(await harness.drained()) == [b"after", b"before"]
+
+
 LAWS: tuple[Law, ...] = (
     acknowledged_survives,
     first_names_survive,
@@ -202,6 +216,7 @@ LAWS: tuple[Law, ...] = (
     older_origins_stay_older,
     full_takes_nothing,
     failed_sync_is_no_acknowledgement,
+    origins_decide,
 )
 
 

@@ -238,6 +238,16 @@ class ForgetCommits(DiskHarness):
         return found
 
 
+class GoOnAtOnce(DiskHarness):
+    """Does not wait until it is settled whether a failed append was stored."""
+
+    def make_appender(self) -> DiskAppender:
+        made = super().make_appender()
+        whole = made._abandon
+        made._abandon = lambda lane, good_bytes, error, doubtful: whole(lane, good_bytes, error, set())  # type: ignore[method-assign]
+        return made
+
+
 class TakeWhenFull(DiskHarness):
     """Refuses when the records are in the buffer already."""
 
@@ -266,6 +276,7 @@ CANARIES: list[tuple[Callable[[], Harness], Law]] = [
     (WrongFrame, of_appender.restarts_lose_nothing),
     (ForgetCursors, of_appender.origins_outlive_their_segments),
     (NewestByChance, of_appender.older_origins_stay_older),
+    (GoOnAtOnce, of_appender.origins_decide),
     (TakeWhenFull, of_appender.full_takes_nothing),
     (DeleteFirst, of_outbox.comes_back_until_committed),
     (NewIdentity, of_outbox.comes_back_until_committed),
