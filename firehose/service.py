@@ -34,6 +34,7 @@ from firehose.http.turns import Turns
 from firehose.http.wire import Route
 from firehose.ingest.dialects.firehose_api import FirehosePuts
 from firehose.ingest.dialects.generic import PREFIX, Generic
+from firehose.ingest.dialects.replay import Replay, is_replay
 from firehose.runtime import Runtime
 from firehose.standing import StreamStanding, samples, view
 from firehose.streams import Streams
@@ -270,6 +271,9 @@ class Service:
             int(service.body_limit_mib * MIB),
             int(service.decoded_limit_mib * MIB),
         ).route()
+        replay = Replay(
+            self._streams.intakes, self._decode_threads, keys.admit, int(service.body_limit_mib * MIB)
+        ).route()
         puts = FirehosePuts(self._streams.intakes, service.account_id)
         control = Control(
             self._streams.entries, self._streams.configs, region=service.region, account_id=service.account_id
@@ -287,6 +291,8 @@ class Service:
                 return "ingest", generic
             if method == "POST" and path == "/":
                 return "aws", aws
+            if is_replay(path):
+                return "replay", replay
             return None
 
         return Front(routes, api(self, keys), self._admission, service.body_seconds, self._requests, turns)

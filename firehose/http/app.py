@@ -107,7 +107,8 @@ def api(orders: Orders, keys: Keys) -> FastAPI:
     app = FastAPI(
         title="firehose",
         version=__version__,
-        description="Control plane of a self-hosted Amazon Data Firehose. Records go to POST /ingest/{stream}.",
+        description="Control plane of a self-hosted Amazon Data Firehose. Records go to POST /ingest/{stream}, "
+        "dead letters come back by POST /v1/streams/{stream}/replay?object=NAME.",
         redirect_slashes=False,  # a redirected POST loses its body, or its sender
     )
     app.include_router(health(orders), tags=["health"])

@@ -59,7 +59,7 @@ class Generic:
             return Reply(405, b'{"error":"use POST or PUT"}', (*JSON, ALLOW))
         if self.intakes[name].source != "direct_put":
             return refuse(400, f"'{name}' takes its records from a {self.intakes[name].source}, not over HTTP")
-        return _no_room(head, self.intakes[name])
+        return no_room(head, self.intakes[name])
 
     async def _finish(self, head: Head, body: bytes) -> Reply:
         intake = self.intakes.get(head.path.removeprefix(PREFIX))
@@ -109,7 +109,7 @@ def _stream(head: Head, body: bytes) -> bytes:
     return head.path.removeprefix(PREFIX).encode()
 
 
-def _no_room(head: Head, intake: Intake) -> Reply | None:
+def no_room(head: Head, intake: Intake) -> Reply | None:
     """A large body that will be refused is refused before it is read and cut."""
     length = head.headers.get(b"content-length", b"")
     if not length.isdigit() or int(length) < EARLY_BYTES:
