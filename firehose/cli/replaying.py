@@ -67,6 +67,17 @@ class Tally:
     def letters(self) -> int:
         return self.replayed + self.known + self.refused
 
+    def to_json(self) -> dict[str, object]:
+        return {
+            "letters": self.letters,
+            "replayed": self.replayed,
+            "known": self.known,
+            "refused": self.refused,
+            "bytes": self.bytes,
+            "reasons": dict(self.codes.most_common()),
+            "refusals": self.refusals,
+        }
+
     def refuse(self, where: str, reason: str) -> None:
         self.refused += 1
         if len(self.refusals) < SHOWN_REFUSALS:
@@ -79,33 +90,35 @@ class Stopped(Failure):
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """One run. `report` is called after each body, and with a reason before each wait."""
+    """Runs into one service."""
 
     client: Client
     tally: Tally
-    report: Callable[[str], None]
     dry_run: bool = False
     patience_seconds: float = 600  # for one body
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
-    async def run(self, bodies: Iterable[Body]) -> None:
-        """Raises `Stopped`, and what `bodies` raises."""
+    async def run(self, bodies: Iterable[Body], report: Callable[[str], None]) -> None:
+        """`report` is called after each body, and with a reason before each wait. Raises `Stopped`, and what `bodies`
+        raises.
+        """
         for body in bodies:
-            await self._post(body)
+            await self._post(body, report)
+            report("")
 
-    async def _post(self, body: Body) -> None:
-        answer = await self._answered(body)
+    async def _post(self, body: Body, report: Callable[[str], None]) -> None:
+        answer = await self._answered(body, report)
         if answer.status == 200:
             self._count(body, answer)
         elif answer.status == TOO_LARGE and len(body.letters) > 1:
             for half in body.halves():
-                await self._post(half)
+                await self._post(half, report)
         elif answer.status == TOO_LARGE:
             self._count(body, Answer(200, {"refused": [{"line": body.letters[0].line, "reason": answer.reason}]}))
         else:
             raise Stopped(f"{self.client.url} answers {answer.status}: {answer.reason}")
 
-    async def _answered(self, body: Body) -> Answer:
+    async def _answered(self, body: Body, report: Callable[[str], None]) -> Answer:
         """The answer to a body that is sent for as long as it may succeed later."""
         content, waited = body.encoded(), 0.0
         while True:
@@ -119,7 +132,7 @@ class Replay:
                 reason = str(error)
             if waited + seconds > self.patience_seconds:
                 raise Stopped(f"{reason}; gave up after {waited:g} seconds")
-            self.report(reason)
+            report(reason)
             await self.pause(seconds)
             waited += seconds
 
@@ -135,7 +148,6 @@ class Replay:
             self.tally.refuse(f"{body.object}, document {refused['line']}", refused["reason"])
         self.tally.bytes += sum(len(one.data) for one in body.letters)
         self.tally.codes.update(one.code for one in body.letters)
-        self.report("")
 
 
 Found = tuple[str, str, Back]  # stream, address of the object, letter

@@ -61,7 +61,7 @@ async def replay(client: Client, *given: Body, waits: list[float] | None = None,
         waits.append(seconds)
 
     tally = Tally()
-    await Replay(client, tally, lambda reason: None, dry_run, patience_seconds=20, pause=pause).run(given)
+    await Replay(client, tally, dry_run, patience_seconds=20, pause=pause).run(given, lambda reason: None)
     return tally
 
 

@@ -21,6 +21,7 @@ class WholeService:
 
     def __init__(self, programs: Programs, folder: Path, streams: Block, **options: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.programs = programs
         self.file = folder / "firehose.yaml"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
