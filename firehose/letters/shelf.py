@@ -59,7 +59,7 @@ class FolderShelf:
 
     def __init__(self, disk: Disk, path: str) -> None:
         self._disk = disk
-        self._path = os.path.abspath(path)
+        self._path = os.path.realpath(path)  # the folder's one name: letters are known by it
 
     def address(self, name: str = "") -> str:
         return os.path.join(self._path, name) if name else self._path

@@ -200,6 +200,14 @@ def test_a_file_and_a_folder(tmp_path: Path) -> None:
     assert folder.shelf.address("processing-failed/one") == file.shelf.address("one")
 
 
+def test_a_linked_folder(tmp_path: Path) -> None:
+    """A letter's object has one address, whichever link led there: it is known by that."""
+    write(tmp_path / "a/one", b"one")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    addresses = {at(str(tmp_path / way)).shelf.address("one") for way in ("a", "link", "link/../a")}
+    assert addresses == {str((tmp_path / "a/one").resolve())}
+
+
 def test_removal(tmp_path: Path) -> None:
     """An object goes with the folders that it leaves empty, and nothing else does."""
     write(tmp_path / "a/b/c/one", b"one")
