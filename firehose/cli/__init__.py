@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from firehose.cli import about, buffer, dead_letters, replay, send, serve, streams
+from firehose.cli import about, buffer, deferred, send, serve, streams
 from firehose.cli.show import Commands
 
 app = typer.Typer(
@@ -26,8 +26,7 @@ app.command()(send.sample)
 app.command("streams")(streams.streams)
 app.command()(streams.flush)
 app.add_typer(buffer.app, name="buffer")
-dead_letters.app.command()(replay.replay)
-app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(deferred.dead_letters, name="dead-letters")
 app.add_typer(about.config, name="config")
 app.command()(about.version)
 

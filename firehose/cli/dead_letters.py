@@ -25,7 +25,7 @@ from firehose.letters.shelf import Unreadable
 from firehose.letters.summary import Summary
 from firehose.letters.table import BadSql, Condition, Database, batches, table
 
-app = typer.Typer(no_args_is_help=True, help="Look into the error output: what could not be delivered, and why.")
+app = typer.Typer(rich_markup_mode=None)  # `deferred` says the rest
 Stream = Annotated[str | None, typer.Option(metavar="STREAM", help="Only this stream's.")]
 From = Annotated[
     str | None,

@@ -24,7 +24,10 @@ from firehose.letters.table import Condition
 
 PROGRESS_BYTES = 16 * 1024 * 1024  # of letters, between lines of progress where no terminal shows a bar
 
+app = dead_letters.app
 
+
+@app.command()
 def replay(
     config: options.ServiceConfig = None,
     where: dead_letters.Where = None,

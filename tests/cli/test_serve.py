@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -165,3 +167,10 @@ def test_ages_are_short(seconds: float | None, said: str) -> None:
 def test_sizes_are_short(count: int, said: str) -> None:
     """Bytes are told in binary units."""
     assert show.size(count) == said
+
+
+def test_a_start_loads_what_it_needs() -> None:
+    """The command line by itself loads neither DuckDB nor an HTTP client: a service would keep them for nothing."""
+    loaded = "import sys, firehose.cli; print([name for name in ('duckdb', 'httpx', 'boto3') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
