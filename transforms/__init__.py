@@ -7,6 +7,7 @@ TABLE: Mapping[str, str] = {
     "csv_to_json": "transforms.csv_to_json:CsvToJson",
     "deaggregate": "transforms.deaggregate:Deaggregate",
     "decompress": "transforms.decompress:Decompress",
+    "jq": "transforms.jq:Jq",
     "lambda": "transforms.lambda_:Lambda",
     "log_to_json": "transforms.log_to_json:LogToJson",
     "python": "transforms.python:Python",

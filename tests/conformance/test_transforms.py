@@ -32,10 +32,12 @@ from firehose.hooks.calls import Call, as_record
 from firehose.hooks.program import Run
 from firehose.model import Outcome, Rejections
 from firehose.registry import Shared
+from transforms import jq
 from transforms.append_delimiter import AppendDelimiter
 from transforms.csv_to_json import CsvToJson
 from transforms.deaggregate import Deaggregate
 from transforms.decompress import Decompress
+from transforms.jq import Jq
 from transforms.lambda_ import Lambda, LambdaOptions
 from transforms.log_to_json import LogToJson, LogToJsonOptions
 from transforms.python import Python
@@ -67,6 +69,33 @@ class PythonHook:
 
     def records(self) -> Sequence[bytes]:
         return RECORDS
+
+
+@dataclass(frozen=True)
+class JqHook:
+    """A query that drops, refuses, splits and replaces."""
+
+    hook: type[Jq]
+
+    def make(self) -> Transform:
+        query = 'if .do == "fail" then error("it fails") else .out[] end'
+        return Here(jq.program({"query": query, "raw": False}))
+
+    def records(self) -> Sequence[bytes]:
+        return JSON_RECORDS
+
+
+JSON_RECORDS = [
+    b'{"do":"keep","out":[1]}\n',
+    b'{"do":"drop","out":[]}',
+    b'{"do":"fail","out":[]}',
+    b'{"do":"split","out":[1,2,3]}\r\n',
+    b"",
+    b"no JSON",
+    b"[]",
+    b'{"do":"\xff"}',
+    b'{"do":"keep","out":[7]}',
+]
 
 
 @dataclass(frozen=True)
@@ -198,6 +227,7 @@ SHIPPED: Mapping[str, Harness] = {
     "csv_to_json": Step(CsvToJson, {"columns": ["x", "y"]}, CSV),
     "deaggregate": Step(Deaggregate, {"sub_record_type": "json"}, OBJECTS),
     "decompress": Step(Decompress, {"limit_mib": 1}, PACKED),
+    "jq": JqHook(Jq),
     "lambda": LambdaHook(Lambda),
     "log_to_json": Lines(LogToJson),
     "python": PythonHook(Python),

@@ -1,0 +1,60 @@
+"""The transforms that run people's queries, in real worker processes: what loops or eats memory costs its records."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from batches import rows
+from sites import site
+
+from firehose.hooks.workers import Workers
+from firehose.model import Outcome
+from firehose.runtime import Runtime, Threads
+from transforms.jq import Jq, JqOptions
+
+HUNGRY = 'if . == 2 then "x" * (. * 1000000000) else . end'
+ENDLESS = "if . == 2 then last(repeat(1)) else . end"
+QUICK: dict[str, Any] = {"attempts": 1, "timeout_seconds": 2}
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    pool = Runtime().threads("test", 1)
+    yield pool
+    pool.close()
+
+
+@asynccontextmanager
+async def at_work(make: Callable[[], Workers]) -> AsyncIterator[Workers]:
+    hook = make()
+    try:
+        yield hook
+    finally:
+        await hook.close()
+
+
+def ends(outcome: Outcome) -> tuple[list[bytes], list[tuple[int, str]], list[int]]:
+    """Records delivered, rows refused with their codes, rows dropped."""
+    table = outcome.refused.table
+    refused = zip(table.column("row").to_pylist(), table.column("code").to_pylist(), strict=True)
+    return outcome.rows.column("record").to_pylist(), list(refused), outcome.dropped.to_pylist()
+
+
+async def test_jq(threads: Threads) -> None:
+    """A jq query works in its process as it does anywhere."""
+    options = JqOptions(query="select(. != 2) | if . == 3 then error else [., $ENV.KEY] end", environment={"KEY": "k"})
+    async with at_work(lambda: Jq(options, site(threads))) as hook:
+        outcome = await hook.outcome(rows([b"1\n", b"2\n", b"3\n", b"x", b"4.10\n"]))
+    assert ends(outcome) == ([b'[1,"k"]\n', b'[4.10,"k"]\n'], [(2, "Jq.Error"), (3, "Jq.NotJson")], [1])
+
+
+@pytest.mark.parametrize("query", [ENDLESS, HUNGRY])
+async def test_jq_out_of_bounds(query: str, threads: Threads) -> None:
+    """A record on which a query loops for ever, or eats all memory, is refused, and no other."""
+    options = JqOptions(query=query, memory_mib=64, **QUICK)
+    async with at_work(lambda: Jq(options, site(threads))) as hook:
+        delivered, refused, dropped = ends(await hook.outcome(rows([b"1", b"2", b"3"])))
+    assert (delivered, [row for row, _ in refused], dropped) == ([b"1", b"3"], [1], [])
