@@ -12,4 +12,5 @@ TABLE: Mapping[str, str] = {
     "log_to_json": "transforms.log_to_json:LogToJson",
     "python": "transforms.python:Python",
     "redact": "transforms.redact:Redact",
+    "sql": "transforms.sql:Sql",
 }

@@ -32,7 +32,7 @@ from firehose.hooks.calls import Call, as_record
 from firehose.hooks.program import Run
 from firehose.model import Outcome, Rejections
 from firehose.registry import Shared
-from transforms import jq
+from transforms import jq, sql
 from transforms.append_delimiter import AppendDelimiter
 from transforms.csv_to_json import CsvToJson
 from transforms.deaggregate import Deaggregate
@@ -42,6 +42,7 @@ from transforms.lambda_ import Lambda, LambdaOptions
 from transforms.log_to_json import LogToJson, LogToJsonOptions
 from transforms.python import Python
 from transforms.redact import Redact, RedactOptions
+from transforms.sql import Sql
 
 RECORDS = [b"keep 1", b"drop 2", b"bad 3", b"two 4", b"", b"bad 5", b"keep 6", b"drop 7", b"two 8"]
 
@@ -80,6 +81,21 @@ class JqHook:
     def make(self) -> Transform:
         query = 'if .do == "fail" then error("it fails") else .out[] end'
         return Here(jq.program({"query": query, "raw": False}))
+
+    def records(self) -> Sequence[bytes]:
+        return JSON_RECORDS
+
+
+@dataclass(frozen=True)
+class SqlHook:
+    """Likewise. The columns are declared: what they are otherwise, all of a slice's records decide."""
+
+    hook: type[Sql]
+
+    def make(self) -> Transform:
+        query = 'SELECT if("do" = \'fail\', error(\'it fails\'), "do") AS "do", unnest(out) AS out FROM records'
+        columns = {"do": "VARCHAR", "out": "INTEGER[]"}
+        return Here(sql.program({"query": query, "columns": columns, "memory_mib": 64}))
 
     def records(self) -> Sequence[bytes]:
         return JSON_RECORDS
@@ -232,6 +248,7 @@ SHIPPED: Mapping[str, Harness] = {
     "log_to_json": Lines(LogToJson),
     "python": PythonHook(Python),
     "redact": Secrets(Redact),
+    "sql": SqlHook(Sql),
 }
 # The same with options that lead another way.
 OTHERWISE: Sequence[Harness] = [

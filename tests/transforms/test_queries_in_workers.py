@@ -14,6 +14,7 @@ from firehose.hooks.workers import Workers
 from firehose.model import Outcome
 from firehose.runtime import Runtime, Threads
 from transforms.jq import Jq, JqOptions
+from transforms.sql import Sql, SqlOptions
 
 HUNGRY = 'if . == 2 then "x" * (. * 1000000000) else . end'
 ENDLESS = "if . == 2 then last(repeat(1)) else . end"
@@ -58,3 +59,22 @@ async def test_jq_out_of_bounds(query: str, threads: Threads) -> None:
     async with at_work(lambda: Jq(options, site(threads))) as hook:
         delivered, refused, dropped = ends(await hook.outcome(rows([b"1", b"2", b"3"])))
     assert (delivered, [row for row, _ in refused], dropped) == ([b"1", b"3"], [1], [])
+
+
+async def test_sql(threads: Threads) -> None:
+    """A SQL query works in its process as it does anywhere."""
+    options = SqlOptions(query="SELECT a::INTEGER AS a, unnest(range(b)) AS i FROM records")
+    async with at_work(lambda: Sql(options, site(threads))) as hook:
+        given = rows([b'{"a":"1","b":2}\n', b'{"a":"x","b":1}', b'{"a":"3","b":0}', b"x"])
+        outcome = await hook.outcome(given)
+    delivered = [b'{"a":1,"i":0}\n', b'{"a":1,"i":1}\n']
+    assert ends(outcome) == (delivered, [(1, "Sql.Error"), (3, "Sql.NotJson")], [2])
+
+
+async def test_sql_without_end(threads: Threads) -> None:
+    """A query that never comes back is stopped, and its records are refused."""
+    forever = "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT max(i) FROM n)"
+    options = SqlOptions(query=f"SELECT CASE WHEN a = 2 THEN {forever} + a END AS a FROM records", **QUICK)
+    async with at_work(lambda: Sql(options, site(threads))) as hook:
+        delivered, refused, dropped = ends(await hook.outcome(rows([b'{"a":2}'])))
+    assert (delivered, refused, dropped) == ([], [(0, "Lambda.FunctionTimedOut")], [])
