@@ -13,11 +13,11 @@ import jq
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from firehose import json_record
 from firehose.hooks.options import WorkerOptions
 from firehose.hooks.program import PROCESSING_FAILED, Mark, Program, Run
 from firehose.hooks.workers import Workers
-from firehose.json_record import NotJson
+from firehose.json_text import record as json_record
+from firehose.json_text.record import NotJson
 from firehose.model import Outcome
 from firehose.registry import Site
 from firehose.rows import refused_each, spread

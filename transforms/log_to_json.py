@@ -17,9 +17,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from firehose import naming, yaml_file
 from firehose.config import TransformBlock
-from firehose.json_columns import objects, quoted, texts
-from firehose.log_formats import FORMATS, LogFormat, Type, custom
-from firehose.log_values import Company, to_json
+from firehose.json_text.columns import objects, quoted, texts
+from firehose.logs.formats import FORMATS, LogFormat, Type, custom
+from firehose.logs.values import Company, to_json
 from firehose.model import Outcome, Rejections
 from firehose.patterns import group_names
 from firehose.registry import Site

@@ -15,12 +15,13 @@ import msgspec
 import pyarrow as pa
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from firehose import json_paths, patterns
+from firehose import patterns
 from firehose.blocks import Block
 from firehose.config import TransformBlock
-from firehose.json_columns import texts
-from firehose.json_paths import Tree
-from firehose.json_tokens import PatternMask
+from firehose.json_text import paths as json_paths
+from firehose.json_text.columns import texts
+from firehose.json_text.paths import Tree
+from firehose.json_text.tokens import PatternMask
 from firehose.model import Outcome
 from firehose.registry import Site
 from firehose.rows import refused_each, replaced

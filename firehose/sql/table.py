@@ -15,8 +15,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from firehose import json_record
-from firehose.json_record import NotJson
+from firehose.json_text import record as json_record
+from firehose.json_text.record import NotJson
 from firehose.sql.engine import BadQuery, literal, name, opened, pointer, run
 
 ROW, RECORD, ARRIVAL = RESERVED = ("_row", "_record", "_arrival")

@@ -15,9 +15,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from firehose.json_columns import NULL, changed, each, integers, numbers, quoted
-from firehose.log_formats import FACILITIES, SEVERITIES, Kind
-from firehose.log_times import iso
+from firehose.json_text.columns import NULL, changed, each, integers, numbers, quoted
+from firehose.logs.formats import FACILITIES, SEVERITIES, Kind
+from firehose.logs.times import iso
 
 DAY_MS = 86_400_000
 PRIORITIES = pa.array([str(n) for n in range(len(FACILITIES) * len(SEVERITIES))])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from firehose import json_record
-from firehose.json_record import NotJson
+from firehose.json_text import record as json_record
+from firehose.json_text.record import NotJson
 
 VALUES = [b"{}", b' {"a": [1, 2.50, "\\u00e9"]} ', b'"\xc3\xa9"', b"null", b"-0", b"1e5", b"12345678901234567890123"]
 OTHERS = {

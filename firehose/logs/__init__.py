@@ -1,0 +1,1 @@
+"""The lines that servers log: their formats, and what stands in them."""
