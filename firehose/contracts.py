@@ -170,6 +170,7 @@ class Hook(Protocol):
     such as a reload, came in between, and the outcome is to be asked for again.
     """
 
+    name: str  # as logs, metrics and dead letters call it
     payload_bytes: int  # of records, that one call of `outcome` is best given
     at_once: int  # how many calls are worked on side by side
 

@@ -40,6 +40,7 @@ from firehose.contracts import Disk, Lock
 from firehose.delivery.loop import Deliveries
 from firehose.delivery.pipeline import OneByOne, Pipeline
 from firehose.delivery.slots import Slots
+from firehose.delivery.watch import Watch
 from firehose.delivery.workshop import Workshop
 from firehose.letters.retention import Retention
 from firehose.model import SegmentKey
@@ -76,6 +77,7 @@ class DeliveryHalf:
         self._ledger_threads = runtime.threads("ledger", LEDGER_THREADS)
         self._transform_threads = runtime.threads("transform", TRANSFORM_THREADS)
         self._outcomes = OneByOne()
+        self._watch = Watch()
         self._catalogue = Catalogue(disk, data_dir)
         self._workshop = Workshop(self._catalogue, data_dir, region, disk, self._threads, runtime, lookup, account_id)
         clients = self._workshop.shared.of(Clients)
@@ -180,7 +182,8 @@ class DeliveryHalf:
             for (stream, destination), standing in self._shelf.standings().items()
         ]
         versions = {name: sorted(v) for name, v in self._shelf.versions().items()}
-        return {"places": places, "versions": versions, "expired": dict(self._retention.removed)}
+        removed, hooks = dict(self._retention.removed), self._watch.said()
+        return {"places": places, "versions": versions, "expired": removed, "hooks": hooks}
 
     async def drain(self, seconds: float) -> None:
         """Delivers what can be delivered at the first try, for at most that long."""
@@ -226,6 +229,7 @@ class DeliveryHalf:
             self._transform_threads,
             self._runtime,
             self._outcomes,
+            self._watch,
         )
         deliveries = Deliveries(
             stream,

@@ -35,6 +35,7 @@ class Described:
 
 
 ONE = ("stream", "destination")
+HOOK = ("stream", "hook")
 METRICS: Mapping[str, Described] = {
     "firehose_requests": Described(
         "counter",
@@ -65,6 +66,18 @@ METRICS: Mapping[str, Described] = {
     "firehose_dropped_records": Described("counter", ONE, "records dropped by the stream's own transforms"),
     "firehose_filtered_records": Described("counter", ONE, "records that the destination's own filter left out"),
     "firehose_dead_records": Described("counter", ONE, "records sent to the error output"),
+    "firehose_hook_requests": Described(
+        "counter", HOOK, "payloads that the user's code was handed, its further attempts at them left out"
+    ),
+    "firehose_hook_seconds": Described(
+        "counter",
+        HOOK,
+        "time from there to their outcomes, summed where they ran side by side",
+        "ExecuteProcessing.Duration",
+    ),
+    "firehose_hook_refused_records": Described(
+        "counter", HOOK, "records that it refused, or at which it failed", "ExecuteProcessing.Success, as a count"
+    ),
     "firehose_expired_objects": Described(
         "counter", ("stream",), "objects of dead letters removed after retention_days, since the delivery half started"
     ),

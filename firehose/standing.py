@@ -8,7 +8,7 @@ behind every announcement of a sealed segment.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,7 @@ class StreamStanding:
     limit_bytes: int
     places: tuple[PlaceStanding, ...] = field(default=())
     accepted_bytes: int = 0  # since the process began
+    hooks: tuple[Mapping[str, Any], ...] = ()  # what `delivery.watch` says of them
     expired: tuple[int, int] = (0, 0)  # objects of dead letters, and their bytes, since the delivery half began
 
 
@@ -103,6 +104,11 @@ def samples(streams: list[StreamStanding], now_ms: int) -> Iterator[observe.Samp
         yield "firehose_buffer_limit_bytes", one, stream.limit_bytes
         yield "firehose_expired_objects", one, stream.expired[0]
         yield "firehose_expired_bytes", one, stream.expired[1]
+        for hook in stream.hooks:
+            labels = (stream.name, hook["hook"])
+            yield "firehose_hook_requests", labels, hook["requests"]
+            yield "firehose_hook_seconds", labels, hook["seconds"]
+            yield "firehose_hook_refused_records", labels, hook["refused"]
         for place in stream.places:
             yield from _place_samples((stream.name, place.destination), place, now_ms)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -128,10 +129,12 @@ class Streams:
     def standings(self, sealed: Mapping[str, int], said: Message | None) -> list[StreamStanding]:
         """Every stream as it stood when it had that many records sealed and the delivery half `said` its part."""
         places = {(place["stream"], place["destination"]): place for place in said["places"]} if said else {}
-        expired = said.get("expired", {}) if said else {}
+        hooks, expired = (said.get("hooks", ()), said.get("expired", {})) if said else ((), {})
         return [
-            self._standing(
-                name, self._appenders[name], sealed.get(name, 0), places if said else None, expired.get(name, (0, 0))
+            replace(
+                self._standing(name, self._appenders[name], sealed.get(name, 0), places if said else None),
+                hooks=tuple(hook for hook in hooks if hook["stream"] == name),
+                expired=expired.get(name, (0, 0)),
             )
             for name in sorted(self._appenders)
         ]
@@ -142,12 +145,7 @@ class Streams:
         return said is not None and all(place.totals.records >= place.owed for place in standing.places)
 
     def _standing(
-        self,
-        name: str,
-        appender: DiskAppender,
-        sealed: int,
-        places: Mapping[tuple[str, str], Message] | None,
-        expired: tuple[int, int],
+        self, name: str, appender: DiskAppender, sealed: int, places: Mapping[tuple[str, str], Message] | None
     ) -> StreamStanding:
         entry = self._catalogue.entries.get(name)
         names = sorted(entry.spans) if entry and places is not None else []
@@ -162,7 +160,6 @@ class Streams:
                 self._place(entry, appender, one, sealed, (places or {}).get((name, one), {})) for one in names if entry
             ),
             appender.accepted_bytes,
-            expired,
         )
 
     def _place(

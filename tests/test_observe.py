@@ -16,7 +16,8 @@ from firehose.observe import METRICS, Requests, render
 from firehose.standing import PlaceStanding, StreamStanding, samples
 
 PLACE = PlaceStanding("lake", 10, 2, Totals(delivered=4, dead=1), 5, 0, 1_000, 3, "why", 5_000, 4_000, "paused")
-STREAM = StreamStanding("app", "ACTIVE", 1, 12, 100, 1000, (PLACE,))
+HOOK = {"stream": "app", "hook": "h:clean", "requests": 3, "seconds": 0.5, "refused": 1}
+STREAM = StreamStanding("app", "ACTIVE", 1, 12, 100, 1000, (PLACE,), hooks=(HOOK,))
 
 
 def page() -> str:

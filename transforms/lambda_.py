@@ -153,6 +153,7 @@ class Lambda:
     repeatable = False
 
     def __init__(self, options: LambdaOptions, site: Site) -> None:
+        self.name = options.full_name
         self.payload_bytes = options.buffering.size_bytes
         self.at_once = options.invocations
         self._options = options

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -57,7 +57,12 @@ def transformed(rows: pa.RecordBatch, transforms: Sequence[Transform]) -> Outcom
     return passage.outcome()
 
 
-async def awaited(batch: Batch, steps: Sequence[Transform | Hook], threads: Threads) -> AsyncGenerator[Outcome, None]:
+Ask = Callable[[Hook, pa.RecordBatch], Awaitable[Outcome]]
+
+
+async def awaited(
+    batch: Batch, steps: Sequence[Transform | Hook], threads: Threads, ask: Ask
+) -> AsyncGenerator[Outcome, None]:
     """Runs transforms among which there are hooks: as many slices side by side as these can take, yielded in order."""
     hooks = [step for step in steps if isinstance(step, Hook)]
     at_once = 1 + max((hook.at_once for hook in hooks), default=1)
@@ -65,7 +70,7 @@ async def awaited(batch: Batch, steps: Sequence[Transform | Hook], threads: Thre
     under_way: deque[asyncio.Task[Outcome]] = deque()
     try:
         while (rows := await threads.run(partial(next, slices, None))) is not None:
-            under_way.append(asyncio.create_task(_hooked(rows, steps, threads)))
+            under_way.append(asyncio.create_task(_hooked(rows, steps, threads, ask)))
             if len(under_way) >= at_once:
                 yield await under_way.popleft()
         while under_way:
@@ -76,11 +81,11 @@ async def awaited(batch: Batch, steps: Sequence[Transform | Hook], threads: Thre
         await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def _hooked(rows: pa.RecordBatch, steps: Sequence[Transform | Hook], threads: Threads) -> Outcome:
+async def _hooked(rows: pa.RecordBatch, steps: Sequence[Transform | Hook], threads: Threads, ask: Ask) -> Outcome:
     passage = Passage.of(rows)
     for step in steps:
         if passage.rows.num_rows:
-            waiting = step.outcome(passage.rows) if isinstance(step, Hook) else threads.run(partial(step, passage.rows))
+            waiting = ask(step, passage.rows) if isinstance(step, Hook) else threads.run(partial(step, passage.rows))
             passage.take(step, await waiting)
     return passage.outcome()
 

@@ -7,7 +7,7 @@ durable before anything is sent, and the commit comes last.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,7 @@ from firehose import observe
 from firehose.contracts import Destination, Hook, Outbox, Refused, Retry, Transform
 from firehose.delivery import dead_letters, outcomes
 from firehose.delivery.outcomes import BrokenLaw, Counted
+from firehose.delivery.watch import Watch
 from firehose.model import Batch, Outcome, Receipt, Rejections, Segment, SegmentKey, Totals
 from firehose.runtime import Runtime, Threads
 
@@ -117,6 +118,7 @@ class Pipeline:
     transform_threads: Threads
     runtime: Runtime
     outcomes: OneByOne = field(default_factory=OneByOne)
+    watch: Watch = field(default_factory=Watch)
     prepared: set[SegmentKey] = field(default_factory=set)
 
     async def prepare(self, segment: Segment, aside: Callable[[], AbstractAsyncContextManager[None]]) -> None:
@@ -173,7 +175,11 @@ class Pipeline:
         async with self.outcomes.turn(segment):
             if await self.outbox.kept(segment) is None:
                 given = await self.outbox.open(segment)
-                made = outcomes.awaited(given, line.transforms, self.transform_threads)
+
+                def ask(hook: Hook, rows: pa.RecordBatch) -> Awaitable[Outcome]:
+                    return self.watch.ask(segment.stream, hook, rows, self.runtime.monotonic)
+
+                made = outcomes.awaited(given, line.transforms, self.transform_threads, ask)
                 async with aclosing(made):
                     await self.outbox.keep(segment, made)
 

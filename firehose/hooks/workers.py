@@ -34,6 +34,7 @@ class Workers:
     """A `Hook` whose program runs in `options.workers` processes, started when they are first needed."""
 
     def __init__(self, program: Program, options: WorkerOptions, site: Site) -> None:
+        self.name = program.name
         self.payload_bytes = options.buffering.size_bytes
         self.at_once = options.workers
         self._program = program

@@ -14,7 +14,7 @@ from batches import rows
 from far_sides import Bench
 from virtual_time import passed, run
 
-from firehose.contracts import Retry
+from firehose.contracts import Hook, Retry
 from firehose.delivery.outcomes import Passage, awaited
 from firehose.delivery.pipeline import Obstructed
 from firehose.model import Batch, Outcome, Rejections
@@ -26,6 +26,7 @@ class Waits:
     """A hook that marks each record with the call it met, and takes as long as it is told to for a record."""
 
     seconds: Callable[[bytes], float] = lambda record: 0.0
+    name: str = "waits"
     at_once: int = 1
     payload_bytes: int = 1
     calls: list[list[bytes]] = field(default_factory=list)
@@ -55,6 +56,10 @@ class Refuses:
         return Outcome(given.slice(0, 0), Rejections.of(given, "t", "c", "m"))
 
 
+async def asked(hook: Hook, given: pa.RecordBatch) -> Outcome:
+    return await hook.outcome(given)
+
+
 def hanging(record: bytes) -> float:
     return 1000.0 if record.startswith(b"hang") else 0.0
 
@@ -68,6 +73,22 @@ def test_an_outcome_is_made_once() -> None:
     assert len(hook.calls) == 1
     assert bench.far.stored[str(segment)] == [b"a/1", b"b/1"]
     assert bench.outbox.committed[segment.key].delivered == 2
+
+
+def test_hooks_are_counted() -> None:
+    """How often a hook was asked, for how long, and what it refused is known of each stream."""
+
+    class Picky(Waits):
+        async def outcome(self, given: pa.RecordBatch) -> Outcome:
+            await super().outcome(given)
+            return Outcome(given.slice(1), Rejections.of(given.slice(0, 1), "t", "c", "m"))
+
+    bench = Bench(Picky(lambda record: 2.0))
+    bench.outbox.rows_per_slice = 2
+    bench.outbox.add(b"a", b"b", b"c", b"d")
+    run(bench.work_off())
+    said = {"stream": "app", "hook": "waits", "requests": 2, "seconds": 4.0, "refused": 2}
+    assert bench.pipeline.watch.said() == [said]
 
 
 def test_two_destinations_share_an_outcome() -> None:
@@ -141,7 +162,7 @@ def test_nothing_is_left_under_way_when_preparing_is_given_up() -> None:
 
     async def lived() -> None:
         bench = Bench()
-        made = awaited(Batch(segment, lambda: iter(given)), [hook], bench.runtime.threads("t", 1))
+        made = awaited(Batch(segment, lambda: iter(given)), [hook], bench.runtime.threads("t", 1), asked)
         asking = asyncio.create_task(anext(made))
         await passed(1.0)
         assert hook.under_way == 4
