@@ -12,23 +12,36 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from firehose.hooks import lambda_style
-from firehose.hooks.program import FUNCTION_ERROR, NOT_FOUND, PROCESSING_FAILED, Failed, Mark, Run, said
+from firehose.hooks.program import (
+    FUNCTION_ERROR,
+    NOT_FOUND,
+    PAYLOAD_BYTES,
+    PROCESSING_FAILED,
+    Failed,
+    Mark,
+    Run,
+    print_traceback,
+    said,
+)
 from firehose.model import NO_ROWS, Outcome, Rejections
 from firehose.rows import replaced, spread
 from firehose.runtime import Runtime, countdown
 
 Function = Callable[..., Any]
 TABLES = (pa.Table, pa.RecordBatch)
+ENDING = (MemoryError, KeyboardInterrupt)  # after these a process is not what it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +62,11 @@ def python(options: Mapping[str, Any]) -> Run:
     """The program of a Python hook: `options` are the members of `Call`."""
     call = Call(**options)
     if call.path is not None:
-        sys.path.insert(0, call.path)
+        sys.path.insert(0, os.path.abspath(call.path))  # the user's code may go to another directory
+    sys.dont_write_bytecode = True  # Python takes a file that was changed within a second for the same
     function = load(call.handler)
+    if inspect.iscoroutinefunction(function):
+        raise Failed(FUNCTION_ERROR, f"{call.handler} is a coroutine function; make it a plain one", final=True)
     return STYLES[call.style or style_of(function, call.handler)](function, call)
 
 
@@ -60,7 +76,7 @@ def load(handler: str) -> Callable[..., Any]:
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise  # it is there, but something that it imports is not
         raise Failed(NOT_FOUND, f"there is no module {error.name}; is its folder the path?", final=True) from error
     function = getattr(found, name, None)
@@ -71,8 +87,6 @@ def load(handler: str) -> Callable[..., Any]:
 
 def style_of(function: Function, handler: str) -> str:
     """The shape that the function's signature asks for. Raises `Failed` where it fits none."""
-    if inspect.iscoroutinefunction(function):
-        raise Failed(FUNCTION_ERROR, f"{handler} is a coroutine function; make it a plain one", final=True)
     wanted = list(_positional(function))
     if len(wanted) == 2:
         return "lambda"
@@ -106,9 +120,19 @@ def as_lambda(function: Function, call: Call) -> Run:
         request_id = dice.request_id()
         event = lambda_style.event(rows, invocation_id=request_id, stream_arn=call.stream_arn, region=call.region)
         answer = function(event, Context(call, request_id, countdown(call.timeout_seconds)))
+        if (size := _json_bytes(answer)) > PAYLOAD_BYTES:
+            raise Failed(FUNCTION_ERROR, f"it answered {size} bytes of JSON; AWS allows {PAYLOAD_BYTES}")
         return lambda_style.answered(rows, answer, call.handler)
 
     return run
+
+
+def _json_bytes(answer: object) -> int:
+    """How large the answer would be on its way to AWS; 0 where it is not JSON, which is told elsewhere."""
+    try:
+        return len(msgspec.json.encode(answer))
+    except Exception:
+        return 0
 
 
 class Context:
@@ -123,14 +147,15 @@ class Context:
         self.aws_request_id = request_id
         self.function_name = call.handler
         self.memory_limit_in_mb = str(call.memory_mib)
-        self.invoked_function_arn = (
-            f"{call.stream_arn.replace(':firehose:', ':lambda:').rpartition(':')[0]}:function:{call.handler}"
-        )
+        self.invoked_function_arn = _function_arn(call)
         self.log_group_name = f"/aws/lambda/{call.handler}"
         self.log_stream_name = request_id
 
     def get_remaining_time_in_millis(self) -> int:
         return max(0, int(self._left_seconds() * 1000))
+
+    def log(self, message: object) -> None:
+        print(message)
 
 
 def _function_arn(call: Call) -> str:
@@ -148,9 +173,11 @@ def as_record(function: Function, call: Call) -> Run:
             mark(index)
             try:
                 made.append(_one(function, record, call.attempts))
-            except MemoryError:
+            except ENDING:
                 raise
-            except Exception as error:
+            except BaseException as error:
+                if not refused:
+                    print_traceback(error)  # one of them tells what is wrong; a thousand would cost more than the work
                 made.append(None)
                 refused[index] = said(error)
         return _ended(rows, made, refused, call)
@@ -163,15 +190,14 @@ def _one(function: Function, record: bytes, attempts: int) -> bytes | None:
         attempts -= 1
         try:
             made = function(record)
-        except MemoryError:
+            if made is None or isinstance(made, bytes):
+                return made
+            raise TypeError(f"it returned {type(made).__name__}; return bytes, or None to drop the record")
+        except ENDING:
             raise
-        except Exception:
+        except BaseException:
             if attempts <= 0:
                 raise
-            continue
-        if made is None or isinstance(made, bytes):
-            return made
-        raise TypeError(f"it returned {type(made).__name__}; return bytes, or None to drop the record")
 
 
 def _ended(rows: pa.RecordBatch, made: list[bytes | None], refused: Mapping[int, str], call: Call) -> Outcome:
@@ -210,7 +236,7 @@ def as_batch(function: Function, call: Call) -> Run:
         answer = function(given)
         try:
             return _of_table(rows, answer)
-        except (ValueError, pa.ArrowException) as error:
+        except (ValueError, KeyError, pa.ArrowException) as error:
             why = (PROCESSING_FAILED, FUNCTION_ERROR, f"its table cannot be used: {error}", 1, call.handler)
             return Outcome(rows.slice(0, 0), Rejections.of(rows, *why))
 

@@ -1,4 +1,8 @@
-"""One worker process as the service sees it: started, asked, killed; what it prints goes to the log, within bounds."""
+"""One worker process as the service sees it: started, asked, killed.
+
+Whatever becomes of the process, a call ends: with an outcome, or as `Failed`, saying which row it was at where that is
+certain.
+"""
 
 from __future__ import annotations
 
@@ -9,136 +13,109 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
 
-from firehose import observe
 from firehose.contracts import Retry
 from firehose.hooks import wire
+from firehose.hooks.printed import Printed
 from firehose.hooks.program import FUNCTION_ERROR, TIMED_OUT, Failed, Program
 from firehose.model import Outcome
 
 T = TypeVar("T")
 START_SECONDS = 120.0  # to import the user's code: models are loaded there
-PRINTED_BYTES = 64 * 1024  # of what one call prints, that is logged
-LINE_BYTES = 4096
-READ_BYTES = 64 * 1024
-
-
-@dataclass(slots=True)
-class Printed:
-    """What a worker prints, as lines of the log: so many bytes for each call, and a word on the rest."""
-
-    labels: Mapping[str, str]
-    left: int = PRINTED_BYTES
-    cut: int = 0
-    _rest: bytes = b""
-
-    def feed(self, data: bytes) -> None:
-        kept, self.left = data[: self.left], self.left - min(self.left, len(data))
-        self.cut += len(data) - len(kept)
-        *lines, self._rest = (self._rest + kept).split(b"\n")
-        if len(self._rest) > LINE_BYTES or not self.left:
-            lines, self._rest = [*lines, self._rest], b""
-        for line in lines:
-            self._log(line)
-
-    def next_call(self) -> None:
-        if self.cut:
-            observe.log.warning("hook.print_cut", **self.labels, bytes=self.cut)
-        self.left, self.cut = PRINTED_BYTES, 0
-
-    def ended(self) -> None:
-        if self._rest:
-            self._log(self._rest)
-        self.next_call()
-
-    def _log(self, line: bytes) -> None:
-        for start in range(0, len(line), LINE_BYTES):
-            observe.log.info(
-                "hook.printed", **self.labels, line=line[start : start + LINE_BYTES].decode(errors="replace")
-            )
+PARTING_SECONDS = 1.0  # between the end of a process and the end of its socket, whichever comes first
 
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """A process that runs one program. After a call that did not come back it is of no more use, and `gone`."""
+    """A process that runs one program. After a call that did not come back it is of no more use, and `gone`; the rows
+    are `untouched` where they never met the user's code.
+    """
 
     _child: asyncio.subprocess.Process
     _socket: socket.socket
     _marks: mmap.mmap
     _printed: Printed
-    _hearing: asyncio.Task[None] | None = None
-    gone: bool = field(default=False)
+    _ends: ExitStack  # our ends of all that leads to it
+    _ending: asyncio.Task[None] | None = None
+    gone: bool = False
+    untouched: bool = False
 
     @staticmethod
-    async def start(
-        program: Program, memory_mib: int, environment: Mapping[str, str], labels: Mapping[str, str]
-    ) -> Worker:
-        """A worker that is ready. Raises `Failed` where the program cannot be loaded; `Retry` where we are to blame."""
-        ours, theirs = socket.socketpair()
-        marks = os.memfd_create("marks")
-        try:
-            os.ftruncate(marks, mmap.PAGESIZE)
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "firehose.hooks.worker",
-                str(theirs.fileno()),
-                str(marks),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                pass_fds=(theirs.fileno(), marks),
-                env=dict(environment),
-                start_new_session=True,
-            )
-            page = mmap.mmap(marks, mmap.PAGESIZE)
-        except OSError as error:
-            ours.close()
-            raise Retry(f"the worker process of {program.name} cannot be started: {error}") from error
-        finally:
-            theirs.close()
-            os.close(marks)
-        ours.setblocking(False)
-        worker = Worker(child, ours, page, Printed(labels))
-        worker._hearing = asyncio.create_task(worker._hear())
+    async def start(environment: Mapping[str, str], labels: Mapping[str, str]) -> Worker:
+        """A process that waits for its program. Raises `Retry` where there can be none now."""
+        with ExitStack() as theirs, ExitStack() as ours:
+            try:
+                socket_end, worker_end = socket.socketpair()
+                ours.enter_context(socket_end)
+                theirs.enter_context(worker_end)
+                alive, _ = _pipe(theirs, ours)
+                heard, prints = _pipe(ours, theirs)
+                marks = os.memfd_create("marks")
+                theirs.callback(os.close, marks)
+                os.ftruncate(marks, mmap.PAGESIZE)
+                page = ours.enter_context(mmap.mmap(marks, mmap.PAGESIZE))
+                child = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "firehose.hooks.worker", str(worker_end.fileno()), str(marks)),
+                    stdin=alive,
+                    stdout=prints,
+                    stderr=prints,
+                    pass_fds=(worker_end.fileno(), marks),
+                    env=dict(environment),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise Retry(f"a worker process cannot be started: {error}") from error
+            socket_end.setblocking(False)
+            printed = Printed(heard, labels)
+            ours.callback(printed.close)
+            return Worker(child, socket_end, page, printed, ours.pop_all())
+
+    async def load(self, program: Program, memory_mib: int) -> None:
+        """Makes it ready for `outcome`. Raises `Failed` where the program cannot be loaded."""
         order = {"maker": program.maker, "options": program.options, "memory_mib": memory_mib}
         loading = wire.message(wire.LOAD, msgspec.json.encode(order))
-        try:
-            await worker._call(worker._exchange(loading), START_SECONDS)
-        except BaseException:
-            await worker.close()
-            raise
-        return worker
+        self._mark(wire.NOWHERE)
+        await self._call(self._exchange(loading, wire.READY), START_SECONDS)
 
     async def outcome(self, rows: pa.RecordBatch, timeout_seconds: float) -> Outcome:
         """What the program makes of the rows. Raises `Failed`."""
         self._printed.next_call()
-        _, parts = await self._call(self._exchange(wire.of_rows(rows)), timeout_seconds)
-        return wire.outcome(parts)
+        self._mark(wire.UNTOUCHED)
+        try:
+            return await self._call(self._asked(rows), timeout_seconds)
+        finally:
+            self.untouched = self._marked() == wire.UNTOUCHED
 
     def kill(self) -> None:
-        """Ends it and whatever it has started, at once."""
+        """Ends it, and whatever it has started, at once. A call that is under way fails."""
         self.gone = True
-        try:
-            os.killpg(self._child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        if self._ending is None:
+            try:
+                os.killpg(self._child.pid, signal.SIGKILL)
+            except OSError:
+                pass  # nothing of it is left
 
-    async def close(self) -> None:
-        """Kills it, and waits until it has gone."""
+    def end(self) -> asyncio.Task[None]:
+        """To be called when no call is under way, and then as often as one likes: done when it has gone."""
         self.kill()
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._ended())
+        return self._ending
+
+    async def _ended(self) -> None:
         await self._child.wait()
-        if self._hearing is not None:
-            await self._hearing
-        self._socket.close()
+        self._ends.close()
 
     async def _call(self, exchange: Coroutine[Any, Any, T], timeout_seconds: float) -> T:
         """The exchange, for as long as the process lives and its time lasts. It is killed unless it comes back."""
+        looks: list[int] = []
+        look = asyncio.get_running_loop().call_later(timeout_seconds / 2, lambda: looks.append(self._marked()))
         back = False
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -149,27 +126,37 @@ class Worker:
             back = not self.gone
             raise
         except TimeoutError:
-            raise Failed(TIMED_OUT, f"it took longer than {timeout_seconds:g} seconds", self._at()) from None
-        except (ValueError, pa.ArrowException) as error:
-            raise Failed(FUNCTION_ERROR, f"its answer cannot be used: {error}", self._at()) from error
+            # A row that has lasted for half of the time hangs; where they are merely slow, the last one is innocent.
+            at = self._at() if looks == [self._marked()] else None
+            raise Failed(TIMED_OUT, f"it took longer than {timeout_seconds:g} seconds", at) from None
+        except ValueError as error:
+            raise Failed(FUNCTION_ERROR, f"its answer cannot be used: {error}") from error
         finally:
+            look.cancel()
             if not back:
                 self.kill()
 
     async def _while_it_lives(self, exchange: Coroutine[Any, Any, T]) -> T:
+        """The exchange's answer, even if it is the process's last. Raises `Failed` where it ends without one."""
         call, end = asyncio.create_task(exchange), asyncio.create_task(self._child.wait())
         try:
             await asyncio.wait((call, end), return_when=asyncio.FIRST_COMPLETED)
-            if call.done() and not isinstance(call.exception(), OSError | EOFError):
+            if not _answered(call):
+                await asyncio.wait((call, end), timeout=PARTING_SECONDS)
+            if _answered(call):
                 return call.result()
             self.gone = True
-            raise Failed(FUNCTION_ERROR, f"its process ended: {_ending(await end)}", self._at())
+            how = f"its process ended: {_ending(end.result())}" if end.done() else "it has closed its connection"
+            raise Failed(FUNCTION_ERROR, how, self._at())
         finally:
             for task in (call, end):
                 task.cancel()
             await asyncio.gather(call, end, return_exceptions=True)
 
-    async def _exchange(self, parts: list[wire.Part]) -> tuple[int, list[pa.Buffer]]:
+    async def _asked(self, rows: pa.RecordBatch) -> Outcome:
+        return wire.outcome(await self._exchange(wire.of_rows(rows), wire.OUTCOME))
+
+    async def _exchange(self, parts: list[wire.Part], wanted: int) -> list[pa.Buffer]:
         loop = asyncio.get_running_loop()
         for part in parts:
             await loop.sock_sendall(self._socket, memoryview(part))
@@ -178,8 +165,10 @@ class Worker:
         answer = [await self._read(size) for size in sizes]
         if kind in (wire.FAILED, wire.SPOILT):
             self.gone = kind == wire.SPOILT
-            raise wire.failure(answer[0])
-        return kind, answer
+            raise wire.failure(answer[0], self._at())
+        if kind != wanted:
+            raise ValueError(f"a message of kind {kind}")
+        return answer
 
     async def _read(self, size: int) -> pa.Buffer:
         content = pa.allocate_buffer(size)
@@ -191,15 +180,27 @@ class Worker:
             rest = rest[got:]
         return content
 
-    def _at(self) -> int | None:
-        (index,) = wire.MARK.unpack_from(self._marks)
-        return None if index == wire.NOWHERE else int(index)
+    def _mark(self, place: int) -> None:
+        wire.MARK.pack_into(self._marks, 0, place)
 
-    async def _hear(self) -> None:
-        assert self._child.stdout is not None
-        while data := await self._child.stdout.read(READ_BYTES):
-            self._printed.feed(data)
-        self._printed.ended()
+    def _marked(self) -> int:
+        return int(wire.MARK.unpack_from(self._marks)[0])
+
+    def _at(self) -> int | None:
+        index = self._marked()
+        return index if index >= 0 else None
+
+
+def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
+    """The two ends of a new pipe, which are closed with whoever has them."""
+    read, write = os.pipe()
+    reader.callback(os.close, read)
+    writer.callback(os.close, write)
+    return read, write
+
+
+def _answered(call: asyncio.Task[Any]) -> bool:
+    return call.done() and not isinstance(call.exception(), OSError | EOFError)
 
 
 def _ending(code: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ PROCESSING_FAILED = "processing-failed"  # error-output-type: firehose.md sectio
 FUNCTION_ERROR = "Lambda.FunctionError"  # codes of section 8.4
 TIMED_OUT = "Lambda.FunctionTimedOut"
 NOT_FOUND = "Lambda.ResourceNotFound"
+SAID_CHARACTERS = 1000
 PAYLOAD_BYTES = 6 * 1024 * 1024  # AWS's bound of one invocation, each way: firehose.md section 8.2
 
 
@@ -48,5 +50,17 @@ class Failed(Exception):
 
 
 def said(error: BaseException) -> str:
-    """An exception in a line."""
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    """An exception in a few words, whatever it is: text that can be encoded, and is not too long."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except BaseException:  # the user's exceptions are the user's code too
+        text = type(error).__name__
+    return text[:SAID_CHARACTERS].encode("utf-8", "replace").decode().rstrip(": ")
+
+
+def print_traceback(error: BaseException) -> None:
+    """To standard error, which is the log; never in the way of an answer."""
+    try:
+        traceback.print_exception(error)
+    except BaseException:
+        pass

@@ -6,29 +6,31 @@
     .     the parts
 
 To the worker: LOAD (JSON: maker, options, bounds), then again and again ROWS (an Arrow IPC stream). From it: READY,
-OUTCOME (three IPC streams: rows, refused, dropped), FAILED (JSON: code, message, at, final), or the same as SPOILT,
-where the process ends with it. Both ends are ours and of one release; the worker's is believed no further than its
-sizes allow.
+OUTCOME (three IPC streams: rows, refused, dropped), FAILED (JSON: code, message, final), or the same as SPOILT, where
+the process ends with it. Both ends are ours and of one release, but the user's code may write to any descriptor that it
+finds: what comes from a worker is looked at before it is believed, and whatever is no message raises ValueError.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 import pyarrow as pa
 
 from firehose.hooks.program import Failed
-from firehose.model import Outcome, Rejections
+from firehose.model import REJECTION_SCHEMA, ROW_SCHEMA, Outcome, Rejections
 
 LOAD, ROWS, READY, OUTCOME, FAILED, SPOILT = range(1, 7)
+PARTS = {LOAD: 1, ROWS: 1, READY: 0, OUTCOME: 3, FAILED: 1, SPOILT: 1}
 HEAD = struct.Struct("<I")
 SIZE = struct.Struct("<Q")
 MARK = struct.Struct("<q")  # in the page of shared memory: the index of the row that is being worked on
-NOWHERE = -1
-MOST_PARTS = 3
+NOWHERE = -1  # the user's code has the rows, and nobody knows at which of them it is
+UNTOUCHED = -2  # it has not got them yet
+DROPPED_SCHEMA = pa.schema([pa.field("row", pa.int32())])
 MOST_BYTES = 64 * 1024 * 1024  # of one message: a hook that makes more of a payload has failed
 
 Part: TypeAlias = bytes | pa.Buffer
@@ -44,15 +46,15 @@ def head(data: bytes) -> tuple[int, int]:
     """Kind and count of parts."""
     (both,) = HEAD.unpack(data)
     kind, count = both & 0xFF, both >> 8
-    if count > MOST_PARTS:
-        raise ValueError(f"a message of {count} parts")
+    if PARTS.get(kind) != count:
+        raise ValueError(f"no message begins with {data.hex()}")
     return kind, count
 
 
 def sizes(data: bytes) -> list[int]:
     found = [size for (size,) in SIZE.iter_unpack(data)]
     if sum(found) > MOST_BYTES:
-        raise ValueError(f"it answered {sum(found)} bytes, more than {MOST_BYTES}")
+        raise ValueError(f"a message of {sum(found)} bytes, more than {MOST_BYTES}")
     return found
 
 
@@ -61,28 +63,52 @@ def of_rows(rows: pa.RecordBatch) -> list[Part]:
 
 
 def rows(part: pa.Buffer) -> pa.RecordBatch:
-    return _one_batch(pa.ipc.open_stream(part).read_all())
+    return _one_batch(_table(part))
 
 
 def of_outcome(outcome: Outcome) -> list[Part]:
-    dropped = pa.table({"row": outcome.dropped})
+    dropped = pa.table([outcome.dropped], schema=DROPPED_SCHEMA)
     tables = (pa.Table.from_batches([outcome.rows]), outcome.refused.table, dropped)
     return message(OUTCOME, *(_stream(table) for table in tables))
 
 
 def outcome(parts: Sequence[pa.Buffer]) -> Outcome:
-    made, refused, dropped = (pa.ipc.open_stream(part).read_all() for part in parts)
+    made, refused, dropped = (_table(part) for part in parts)
+    if pa.schema(list(made.schema)[: len(ROW_SCHEMA)]) != ROW_SCHEMA:
+        raise ValueError("its rows have other columns than were agreed on")
+    if refused.schema != REJECTION_SCHEMA or dropped.schema != DROPPED_SCHEMA:
+        raise ValueError("its refused or dropped rows have other columns than were agreed on")
     return Outcome(_one_batch(made), Rejections(refused), dropped.column("row").combine_chunks())
 
 
+class Said(msgspec.Struct):
+    """A failure, as it travels."""
+
+    code: str
+    message: str
+    final: bool
+
+
 def of_failure(failed: Failed, *, spoilt: bool = False) -> list[Part]:
-    said = {"code": failed.code, "message": failed.message, "at": failed.at, "final": failed.final}
+    said = Said(failed.code, failed.message, failed.final)
     return message(SPOILT if spoilt else FAILED, msgspec.json.encode(said))
 
 
-def failure(part: pa.Buffer) -> Failed:
-    said: dict[str, Any] = msgspec.json.decode(part.to_pybytes())
-    return Failed(said["code"], said["message"], said["at"], final=said["final"])
+def failure(part: pa.Buffer, at: int | None) -> Failed:
+    try:
+        said = msgspec.json.decode(part.to_pybytes(), type=Said)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"its failure cannot be read: {error}") from error
+    return Failed(said.code, said.message, at, final=said.final)
+
+
+def _table(part: pa.Buffer) -> pa.Table:
+    try:
+        table = pa.ipc.open_stream(part).read_all()
+        table.validate(full=True)
+    except (OSError, pa.ArrowException) as error:  # Arrow's own I/O errors are OSErrors
+        raise ValueError(f"no Arrow stream: {error}") from error
+    return table
 
 
 def _stream(table: pa.Table) -> pa.Buffer:

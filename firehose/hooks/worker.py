@@ -1,20 +1,23 @@
 """A worker process: loads one program, then turns rows into outcomes until its service hangs up.
 
 Everything here serves one end: whatever the user's code does (raise, exit, hang, fork, print, eat memory), the service
-learns of it or sees this process end. It is started with three descriptors: standard input, which says nothing and
-closes with the service; a socket for messages (`wire`); a page of shared memory for the row that is being worked on.
+learns of it or sees this process end. It is started with these descriptors: standard input, which says nothing and
+closes with the service; standard output and error, which are the log; a socket for messages (`wire`); a page of shared
+memory for the row that is being worked on.
 
     python -m firehose.hooks.worker SOCKET MARKS
 """
 
 from __future__ import annotations
 
+import ctypes
+import faulthandler
 import importlib
 import mmap
 import os
+import signal
 import socket
 import sys
-import traceback
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,8 +27,10 @@ import msgspec
 import pyarrow as pa
 
 from firehose.hooks import wire
-from firehose.hooks.program import FUNCTION_ERROR, Failed, Mark, Run, said
+from firehose.hooks.program import FUNCTION_ERROR, Failed, Mark, Run, print_traceback, said
 from firehose.runtime import daemon
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class Channel:
@@ -59,32 +64,36 @@ class Channel:
 def main() -> None:
     channel, marks = Channel(int(sys.argv[1])), mmap.mmap(int(sys.argv[2]), mmap.PAGESIZE)
     os.close(int(sys.argv[2]))
+    os.register_at_fork(after_in_child=marks.close)  # a copy of this process must not say at which row this one is
     _end_with_the_service()
+    _log_at_once()
     try:
         run = _loaded(msgspec.json.decode(channel.receive()[0].to_pybytes()))
     except Failed as failed:
         channel.send(wire.of_failure(failed, spoilt=True))
-        os._exit(1)
+        return
     channel.send(wire.message(wire.READY))
     me = os.getpid()
     mark = partial(wire.MARK.pack_into, marks, 0)
     while True:
         answer = _answer(run, wire.rows(channel.receive()[0]), mark)
         if os.getpid() != me:
-            os._exit(0)  # a copy that the user's code has forked, and that has come out at the same door
+            return  # a copy that the user's code has forked, and that has come out at the same door
         _flush()
         channel.send(answer)
 
 
 def _answer(run: Run, rows: pa.RecordBatch, mark: Mark) -> list[wire.Part]:
-    """What to say of these rows."""
-    mark(wire.NOWHERE)
+    """What to say of these rows. Where the user's code fails, the mark stays on the row that it failed at."""
     try:
-        return wire.of_outcome(run(rows, mark))
+        mark(wire.NOWHERE)
+        outcome = run(rows, mark)
+        mark(wire.NOWHERE)
+        return wire.of_outcome(outcome)
     except Failed as failed:
         return wire.of_failure(failed)
     except BaseException as error:
-        _print_traceback(error)
+        print_traceback(error)
         spoilt = isinstance(error, MemoryError) or not isinstance(error, Exception | SystemExit)
         return wire.of_failure(Failed(FUNCTION_ERROR, said(error)), spoilt=spoilt)
 
@@ -98,7 +107,7 @@ def _loaded(order: Mapping[str, Any]) -> Run:
     except Failed:
         raise
     except BaseException as error:
-        _print_traceback(error)
+        print_traceback(error)
         raise Failed(FUNCTION_ERROR, said(error), final=True) from error
     return run
 
@@ -113,6 +122,8 @@ def _bound_memory(memory_mib: int) -> None:
         return
     (has_kib,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmData:"))
     limit = has_kib * 1024 + memory_mib * 1024 * 1024
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
@@ -122,20 +133,27 @@ def _end_with_the_service() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
+    _let_the_kernel_see_to_it()
 
     def wait() -> None:
         os.read(life, 1)
-        os._exit(0)
+        os.killpg(0, signal.SIGKILL)  # with all that the user's code has started
 
     daemon("life", wait)
 
 
-def _print_traceback(error: BaseException) -> None:
-    """To standard error, which is the log; never in the way of the answer."""
+def _let_the_kernel_see_to_it() -> None:
+    """Code that keeps the interpreter to itself lets no thread look at the life line. Only Linux can do better."""
     try:
-        traceback.print_exception(error)
-    except BaseException:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    except (OSError, AttributeError):
         pass
+
+
+def _log_at_once() -> None:
+    """A process that is killed or crashes has said all it had to say: prints up to then, and where it crashed."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    faulthandler.enable()
 
 
 def _flush() -> None:
@@ -147,4 +165,8 @@ def _flush() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BaseException as error:
+        print_traceback(error)
+    os._exit(1)  # without waiting for threads that the user's code has started

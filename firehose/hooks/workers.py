@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pyarrow as pa
@@ -46,24 +47,32 @@ class Workers:
         self._spare_turn = asyncio.Lock()
         self._idle: list[Worker] = []
         self._alive: set[Worker] = set()
-        self._ending: set[asyncio.Task[None]] = set()
         self._rest: asyncio.TimerHandle | None = None
+        self._attempts = 0  # under way
+        self._quiet = asyncio.Event()  # there are none
+        self._quiet.set()
         self._closed = False
 
     async def outcome(self, rows: pa.RecordBatch) -> Outcome:
         pieces = [
             part for piece in _pieces(rows, self.payload_bytes) for part in lambda_style.cuts(piece, PAYLOAD_BYTES)
         ]
-        outcomes = await asyncio.gather(*(self._piece(piece) for piece in pieces))
-        return joined(rows, outcomes)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._piece(piece)) for piece in pieces]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return joined(rows, [task.result() for task in tasks])
 
     async def close(self) -> None:
         """Kills all processes. Whoever waits for an outcome is told to ask again."""
         self._closed = True
         if self._rest is not None:
             self._rest.cancel()
-        await asyncio.gather(*(worker.close() for worker in list(self._alive)))
-        self._alive.clear()
+        for worker in self._alive:
+            worker.kill()
+        await self._quiet.wait()  # an attempt that was just starting a process ends it
+        await asyncio.gather(*map(self._end, self._alive))
 
     async def _piece(self, rows: pa.RecordBatch) -> Outcome:
         try:
@@ -119,27 +128,43 @@ class Workers:
 
     async def _attempt(self, rows: pa.RecordBatch) -> Outcome:
         """One call of the user's code, on an idle process or a new one. Raises `Failed`; `Retry` once closed."""
-        worker = None
+        with self._under_way():
+            while self._idle:
+                worker = self._idle.pop()
+                try:
+                    return await self._asked(worker, rows)
+                except Failed as failed:
+                    if not worker.untouched:
+                        raise
+                    observe.log.warning("hook.ended_idle", **self._labels, reason=str(failed))
+            return await self._asked(await self._started(), rows)
+
+    async def _asked(self, worker: Worker, rows: pa.RecordBatch) -> Outcome:
         try:
-            self._make_sure_it_is_open()
-            worker = self._idle.pop() if self._idle else await self._started()
             return await worker.outcome(rows, self._options.timeout_seconds)
         except Failed:
             self._make_sure_it_is_open()
             raise
         finally:
-            if worker is not None:
-                await self._put_back(worker)
+            await self._put_back(worker)
 
     async def _started(self) -> Worker:
-        worker = await Worker.start(self._program, self._options.memory_mib, self._environment, self._labels)
+        self._make_sure_it_is_open()
+        worker = await Worker.start(self._environment, self._labels)
         self._alive.add(worker)
+        try:
+            self._make_sure_it_is_open()
+            await worker.load(self._program, self._options.memory_mib)
+        except BaseException as error:
+            self._end(worker)
+            if isinstance(error, Failed):
+                self._make_sure_it_is_open()
+            raise
         return worker
 
     async def _put_back(self, worker: Worker) -> None:
         if worker.gone or self._closed or len(self._idle) >= self._options.workers:
-            self._alive.discard(worker)
-            await worker.close()
+            await asyncio.shield(self._end(worker))
             return
         self._idle.append(worker)
         if self._rest is not None:
@@ -148,10 +173,24 @@ class Workers:
 
     def _end_the_idle(self) -> None:
         while self._idle:
-            self._alive.discard(worker := self._idle.pop())
-            ending = asyncio.create_task(worker.close())
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+            self._end(self._idle.pop())
+
+    def _end(self, worker: Worker) -> asyncio.Task[None]:
+        """Killed at once; done when it has gone."""
+        ending = worker.end()
+        ending.add_done_callback(lambda _: self._alive.discard(worker))
+        return ending
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        self._attempts += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._attempts -= 1
+            if not self._attempts:
+                self._quiet.set()
 
     def _make_sure_it_is_open(self) -> None:
         if self._closed:
