@@ -231,8 +231,7 @@ def _rejected(rows: pa.RecordBatch, messages: list[str], call: Call) -> Rejectio
 
 def as_batch(function: Function, call: Call) -> Run:
     def run(rows: pa.RecordBatch, mark: Mark) -> Outcome:
-        numbers = pa.array(np.arange(rows.num_rows, dtype=np.int32))
-        given = pa.Table.from_batches([rows]).drop_columns(["row", "part"]).add_column(1, "row", numbers)
+        given = pa.Table.from_batches([rows]).drop_columns(["row", "part"]).add_column(1, "row", _numbers(rows))
         answer = function(given)
         try:
             return _of_table(rows, answer)
@@ -243,6 +242,15 @@ def as_batch(function: Function, call: Call) -> Run:
     return run
 
 
+def _numbers(rows: pa.RecordBatch) -> pa.Int32Array:
+    return pa.array(np.arange(rows.num_rows, dtype=np.int32))
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    """Arrow copies even a single chunk when it is told to combine them."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def _of_table(rows: pa.RecordBatch, answer: object) -> Outcome:
     """The rows of the user's table, in the order of the records that they came from. Raises ValueError."""
     if isinstance(answer, pa.RecordBatch):
@@ -251,15 +259,18 @@ def _of_table(rows: pa.RecordBatch, answer: object) -> Outcome:
         raise ValueError(f"it is a {type(answer).__name__}; return a pyarrow.Table")
     if missing := [name for name in ("record", "row") if name not in answer.column_names]:
         raise ValueError(f"it lacks the column {' and '.join(missing)}; keep both")
-    came = answer.column("row").combine_chunks().cast(pa.int32())
-    records = answer.column("record").combine_chunks().cast(pa.binary())
+    came = _one_array(answer.column("row")).cast(pa.int32())
+    records = _one_array(answer.column("record")).cast(pa.binary())
     if came.null_count or records.null_count:
         raise ValueError("record and row may not be null; leave a row out to drop it")
+    if came.equals(_numbers(rows)):
+        return Outcome(replaced(rows, records))
     numbers = came.to_numpy()
     if len(numbers) and not (numbers.min() >= 0 and numbers.max() < rows.num_rows):
         raise ValueError(f"it has rows that were not given; row is between 0 and {rows.num_rows - 1}")
-    order = pa.array(np.argsort(numbers, kind="stable"))
-    came, records = came.take(order), records.take(order)
+    if (np.diff(numbers) < 0).any():
+        order = pa.array(np.argsort(numbers, kind="stable"))
+        came, records = came.take(order), records.take(order)
     dropped = np.ones(rows.num_rows, bool)
     dropped[numbers] = False
     gone = rows.column("row").filter(pa.array(dropped)) if dropped.any() else NO_ROWS

@@ -39,7 +39,7 @@ class Worker:
 
     _child: asyncio.subprocess.Process
     _socket: socket.socket
-    _marks: mmap.mmap
+    _shared: mmap.mmap
     _printed: Printed
     _ends: ExitStack  # our ends of all that leads to it
     _ending: asyncio.Task[None] | None = None
@@ -56,16 +56,16 @@ class Worker:
                 theirs.enter_context(worker_end)
                 alive, _ = _pipe(theirs, ours)
                 heard, prints = _pipe(ours, theirs)
-                marks = os.memfd_create("marks")
-                theirs.callback(os.close, marks)
-                os.ftruncate(marks, mmap.PAGESIZE)
-                page = ours.enter_context(mmap.mmap(marks, mmap.PAGESIZE))
+                memory = os.memfd_create("hook")
+                theirs.callback(os.close, memory)
+                os.ftruncate(memory, wire.SHARED_BYTES)
+                shared = ours.enter_context(mmap.mmap(memory, wire.SHARED_BYTES))
                 child = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "firehose.hooks.worker", str(worker_end.fileno()), str(marks)),
+                    *(sys.executable, "-m", "firehose.hooks.worker", str(worker_end.fileno()), str(memory)),
                     stdin=alive,
                     stdout=prints,
                     stderr=prints,
-                    pass_fds=(worker_end.fileno(), marks),
+                    pass_fds=(worker_end.fileno(), memory),
                     env=dict(environment),
                     start_new_session=True,
                 )
@@ -74,7 +74,7 @@ class Worker:
             socket_end.setblocking(False)
             printed = Printed(heard, labels)
             ours.callback(printed.close)
-            return Worker(child, socket_end, page, printed, ours.pop_all())
+            return Worker(child, socket_end, shared, printed, ours.pop_all())
 
     async def load(self, program: Program, memory_mib: int) -> None:
         """Makes it ready for `outcome`. Raises `Failed` where the program cannot be loaded."""
@@ -156,13 +156,17 @@ class Worker:
     async def _asked(self, rows: pa.RecordBatch) -> Outcome:
         return wire.outcome(await self._exchange(wire.of_rows(rows), wire.OUTCOME))
 
-    async def _exchange(self, parts: list[wire.Part], wanted: int) -> list[pa.Buffer]:
-        loop = asyncio.get_running_loop()
-        for part in parts:
-            await loop.sock_sendall(self._socket, memoryview(part))
-        kind, count = wire.head((await self._read(wire.HEAD.size)).to_pybytes())
-        sizes = wire.sizes((await self._read(wire.SIZE.size * count)).to_pybytes())
-        answer = [await self._read(size) for size in sizes]
+    async def _exchange(self, message: list[wire.Part], wanted: int) -> list[pa.Buffer]:
+        told, *parts = message
+        with memoryview(self._shared) as shared:
+            wire.put(shared, parts)
+        await asyncio.get_running_loop().sock_sendall(self._socket, told)
+        kind, count = wire.head(await self._read(wire.HEAD.size))
+        sizes = wire.sizes(await self._read(wire.SIZE.size * count))
+        with memoryview(self._shared) as shared:
+            answer = wire.taken(shared, sizes)
+        if sum(sizes) > wire.KEPT_BYTES:
+            self._shared.madvise(mmap.MADV_REMOVE, wire.PARTS_AT, wire.MOST_BYTES)
         if kind in (wire.FAILED, wire.SPOILT):
             self.gone = kind == wire.SPOILT
             raise wire.failure(answer[0], self._at())
@@ -170,21 +174,20 @@ class Worker:
             raise ValueError(f"a message of kind {kind}")
         return answer
 
-    async def _read(self, size: int) -> pa.Buffer:
-        content = pa.allocate_buffer(size)
-        rest = memoryview(content)
-        while rest:
-            got = await asyncio.get_running_loop().sock_recv_into(self._socket, rest)
+    async def _read(self, size: int) -> bytes:
+        content = b""
+        while len(content) < size:
+            got = await asyncio.get_running_loop().sock_recv(self._socket, size - len(content))
             if not got:
                 raise EOFError
-            rest = rest[got:]
+            content += got
         return content
 
     def _mark(self, place: int) -> None:
-        wire.MARK.pack_into(self._marks, 0, place)
+        wire.MARK.pack_into(self._shared, 0, place)
 
     def _marked(self) -> int:
-        return int(wire.MARK.unpack_from(self._marks)[0])
+        return int(wire.MARK.unpack_from(self._shared)[0])
 
     def _at(self) -> int | None:
         index = self._marked()

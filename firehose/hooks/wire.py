@@ -1,9 +1,11 @@
-"""What passes between the service and a worker process: messages of a kind and a few parts, over a socket.
+"""What passes between the service and a worker process: messages of a kind and a few parts.
 
     0  1  kind
     1  3  count of parts
     4  8  size in bytes of each part
-    .     the parts
+
+goes over a socket. The parts lie one after the other in memory that both processes share, which costs half of what the
+socket would take for them. Whoever is told of them copies them first: the next message comes to the same place.
 
 To the worker: LOAD (JSON: maker, options, bounds), then again and again ROWS (an Arrow IPC stream). From it: READY,
 OUTCOME (three IPC streams: rows, refused, dropped), FAILED (JSON: code, message, final), or the same as SPOILT, where
@@ -27,19 +29,44 @@ LOAD, ROWS, READY, OUTCOME, FAILED, SPOILT = range(1, 7)
 PARTS = {LOAD: 1, ROWS: 1, READY: 0, OUTCOME: 3, FAILED: 1, SPOILT: 1}
 HEAD = struct.Struct("<I")
 SIZE = struct.Struct("<Q")
-MARK = struct.Struct("<q")  # in the page of shared memory: the index of the row that is being worked on
+MARK = struct.Struct("<q")  # at the begin of the shared memory: the index of the row that is being worked on
 NOWHERE = -1  # the user's code has the rows, and nobody knows at which of them it is
 UNTOUCHED = -2  # it has not got them yet
 DROPPED_SCHEMA = pa.schema([pa.field("row", pa.int32())])
 MOST_BYTES = 64 * 1024 * 1024  # of one message: a hook that makes more of a payload has failed
+PARTS_AT = 4096
+SHARED_BYTES = PARTS_AT + MOST_BYTES  # of address space: only what is written takes memory
+KEPT_BYTES = 8 * 1024 * 1024  # of shared memory, that stay with an idle worker
 
 Part: TypeAlias = bytes | pa.Buffer
 
 
 def message(kind: int, *parts: Part) -> list[Part]:
-    """The message as buffers, to be sent one after the other."""
-    sizes = b"".join(SIZE.pack(len(memoryview(part))) for part in parts)
-    return [HEAD.pack(kind | len(parts) << 8) + sizes, *parts]
+    """The message as buffers: what goes over the socket, and the parts. Raises ValueError where these are too large."""
+    counts = [len(memoryview(part)) for part in parts]
+    _bounded(counts)
+    return [HEAD.pack(kind | len(parts) << 8) + b"".join(map(SIZE.pack, counts)), *parts]
+
+
+def put(shared: memoryview, parts: Sequence[Part]) -> None:
+    """Lays the parts of a message down, to be told of then."""
+    at = PARTS_AT
+    for part in parts:
+        with memoryview(part).cast("B") as content:
+            shared[at : at + len(content)] = content
+            at += len(content)
+
+
+def taken(shared: memoryview, sizes: Sequence[int]) -> list[pa.Buffer]:
+    """Copies of the parts of a message that one has been told of."""
+    at, parts = PARTS_AT, []
+    for size in sizes:
+        part = pa.allocate_buffer(size)
+        with memoryview(part).cast("B") as content:
+            content[:] = shared[at : at + size]
+        parts.append(part)
+        at += size
+    return parts
 
 
 def head(data: bytes) -> tuple[int, int]:
@@ -53,9 +80,13 @@ def head(data: bytes) -> tuple[int, int]:
 
 def sizes(data: bytes) -> list[int]:
     found = [size for (size,) in SIZE.iter_unpack(data)]
-    if sum(found) > MOST_BYTES:
-        raise ValueError(f"a message of {sum(found)} bytes, more than {MOST_BYTES}")
+    _bounded(found)
     return found
+
+
+def _bounded(sizes: Sequence[int]) -> None:
+    if sum(sizes) > MOST_BYTES:
+        raise ValueError(f"a message of {sum(sizes)} bytes, more than {MOST_BYTES}")
 
 
 def of_rows(rows: pa.RecordBatch) -> list[Part]:

@@ -2,10 +2,10 @@
 
 Everything here serves one end: whatever the user's code does (raise, exit, hang, fork, print, eat memory), the service
 learns of it or sees this process end. It is started with these descriptors: standard input, which says nothing and
-closes with the service; standard output and error, which are the log; a socket for messages (`wire`); a page of shared
-memory for the row that is being worked on.
+closes with the service; standard output and error, which are the log; a socket and shared memory for messages (`wire`),
+and for the row that is being worked on.
 
-    python -m firehose.hooks.worker SOCKET MARKS
+    python -m firehose.hooks.worker SOCKET MEMORY
 """
 
 from __future__ import annotations
@@ -34,37 +34,38 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 class Channel:
-    """Blocking messages over the socket."""
+    """Blocking messages."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, shared: mmap.mmap) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.set_inheritable(False)
+        self._shared = shared
 
-    def send(self, parts: list[wire.Part]) -> None:
-        for part in parts:
-            self._socket.sendall(part)
+    def send(self, message: list[wire.Part]) -> None:
+        told, *parts = message
+        with memoryview(self._shared) as shared:
+            wire.put(shared, parts)
+        self._socket.sendall(told)
 
     def receive(self) -> list[pa.Buffer]:
         """The parts of the next message. Ends the process where there is none to come."""
-        _, count = wire.head(self._read(wire.HEAD.size).to_pybytes())
-        sizes = wire.sizes(self._read(wire.SIZE.size * count).to_pybytes())
-        return [self._read(size) for size in sizes]
+        _, count = wire.head(self._read(wire.HEAD.size))
+        sizes = wire.sizes(self._read(wire.SIZE.size * count))
+        with memoryview(self._shared) as shared:
+            return wire.taken(shared, sizes)
 
-    def _read(self, size: int) -> pa.Buffer:
-        content = pa.allocate_buffer(size)
-        rest = memoryview(content)
-        while rest:
-            got = self._socket.recv_into(rest)
-            if not got:
-                os._exit(0)
-            rest = rest[got:]
+    def _read(self, size: int) -> bytes:
+        content = self._socket.recv(size, socket.MSG_WAITALL) if size else b""
+        if len(content) < size:
+            os._exit(0)
         return content
 
 
 def main() -> None:
-    channel, marks = Channel(int(sys.argv[1])), mmap.mmap(int(sys.argv[2]), mmap.PAGESIZE)
+    shared = mmap.mmap(int(sys.argv[2]), wire.SHARED_BYTES)
     os.close(int(sys.argv[2]))
-    os.register_at_fork(after_in_child=marks.close)  # a copy of this process must not say at which row this one is
+    os.register_at_fork(after_in_child=shared.close)  # a copy of this process must not say at which row this one is
+    channel = Channel(int(sys.argv[1]), shared)
     _end_with_the_service()
     _log_at_once()
     try:
@@ -74,7 +75,7 @@ def main() -> None:
         return
     channel.send(wire.message(wire.READY))
     me = os.getpid()
-    mark = partial(wire.MARK.pack_into, marks, 0)
+    mark = partial(wire.MARK.pack_into, shared, 0)
     while True:
         answer = _answer(run, wire.rows(channel.receive()[0]), mark)
         if os.getpid() != me:

@@ -255,11 +255,22 @@ async def test_garbage(garbage: bytes) -> None:
 
 
 async def test_too_large_an_answer() -> None:
-    """An answer beyond the bound of a message is refused, and blames no record that is not at fault."""
+    """An answer beyond the bound of a message is refused, and blames no record that is not at fault. What a large one
+    took of shared memory is given back.
+    """
     async with hooked("much_more") as hook:
         outcome = await hook.outcome(rows([b"", b"xx", b""]))
         assert fates(outcome, 3) == {0: "", 1: REFUSED, 2: ""}
         assert "more than" in messages(outcome)[0]
+        assert len((await fates_of(hook, b"x"))[0]) == 40_000_000
+        (pid,) = workers_of()
+        assert shared_kib(pid) < 9 * 1024
+
+
+def shared_kib(pid: int) -> int:
+    """Of the memory that it shares with us, what is there."""
+    mapping = Path(f"/proc/{pid}/smaps").read_text().partition("memfd:hook")[2]
+    return int(mapping.partition("Pss:")[2].split()[0]) * 2
 
 
 def test_on_the_services_loop() -> None:

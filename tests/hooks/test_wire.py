@@ -15,27 +15,24 @@ from firehose.model import Outcome, Rejections
 KINDS = list(wire.PARTS)
 
 
-def joined(parts: list[wire.Part]) -> bytes:
-    return b"".join(map(bytes, parts))
-
-
-def read(data: bytes) -> tuple[int, list[pa.Buffer]]:
-    """As both ends read a message."""
-    kind, count = wire.head(data[: wire.HEAD.size])
-    at = wire.HEAD.size + wire.SIZE.size * count
-    parts = []
-    for size in wire.sizes(data[wire.HEAD.size : at]):
-        parts.append(pa.py_buffer(data[at : at + size]))
-        at += size
-    assert at == len(data)
-    return kind, parts
+def read(message: list[wire.Part]) -> tuple[int, list[pa.Buffer]]:
+    """As it arrives at the other end."""
+    memory = bytearray(wire.PARTS_AT + 10_000)
+    told, *parts = message
+    wire.put(memoryview(memory), parts)
+    kind, count = wire.head(told[: wire.HEAD.size])
+    sizes = wire.sizes(told[wire.HEAD.size :])
+    assert len(sizes) == count
+    arrived = wire.taken(memoryview(memory), sizes)
+    memory[wire.PARTS_AT :] = bytes(10_000)  # the next message comes to the same place
+    return kind, arrived
 
 
 @given(st.sampled_from(KINDS), st.data())
 def test_messages_arrive(kind: int, data: st.DataObject) -> None:
     """Kind and parts of every message come out as they went in, empty parts included."""
     parts = data.draw(st.lists(st.binary(), min_size=wire.PARTS[kind], max_size=wire.PARTS[kind]))
-    found, arrived = read(joined(wire.message(kind, *parts)))
+    found, arrived = read(wire.message(kind, *parts))
     assert found == kind
     assert [part.to_pybytes() for part in arrived] == parts
 
@@ -69,6 +66,12 @@ def test_sizes(sizes: list[int]) -> None:
             wire.sizes(data)
 
 
+def test_messages_are_bounded() -> None:
+    """A message that is too large is not sent."""
+    with pytest.raises(ValueError, match="more than"):
+        wire.message(wire.OUTCOME, bytes(wire.MOST_BYTES), b"", b"1")
+
+
 @given(st.lists(st.binary(max_size=30), max_size=20), st.data())
 def test_outcomes_arrive(records: list[bytes], data: st.DataObject) -> None:
     """Rows, refused and dropped ones come out as they went in, with what `meta` they have."""
@@ -78,7 +81,7 @@ def test_outcomes_arrive(records: list[bytes], data: st.DataObject) -> None:
     start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(records))] * 2)))
     why = Rejections.of(whole.slice(end), "processing-failed", "Lambda.FunctionError", "no", 3, "hooks:f")
     sent = Outcome(whole.slice(start, end - start), why, whole.column("row").slice(0, start))
-    kind, parts = read(joined(wire.of_outcome(sent)))
+    kind, parts = read(wire.of_outcome(sent))
     came = wire.outcome(parts)
     assert kind == wire.OUTCOME
     assert came.rows.equals(sent.rows)
@@ -90,12 +93,12 @@ def test_outcomes_arrive(records: list[bytes], data: st.DataObject) -> None:
 @given(st.lists(st.binary(max_size=30), max_size=20))
 def test_rows_arrive(records: list[bytes]) -> None:
     """The rows of a call come out as they went in."""
-    kind, (part,) = read(joined(wire.of_rows(rows(records))))
+    kind, (part,) = read(wire.of_rows(rows(records)))
     assert kind == wire.ROWS
     assert wire.rows(part).equals(rows(records))
 
 
-OUTCOME = [part.to_pybytes() for part in read(joined(wire.of_outcome(Outcome(rows([b"a", b"b"])))))[1]]
+OUTCOME = [part.to_pybytes() for part in read(wire.of_outcome(Outcome(rows([b"a", b"b"]))))[1]]
 
 
 @given(st.integers(0, 2), st.data())
@@ -129,7 +132,7 @@ def test_columns_that_were_not_agreed_on(order: tuple[int, ...]) -> None:
 @given(st.text(), st.text(), st.booleans(), st.booleans())
 def test_failures_arrive(code: str, message: str, final: bool, spoilt: bool) -> None:
     """A failure comes out as it went in, but for the row, which the page of marks knows."""
-    kind, (part,) = read(joined(wire.of_failure(Failed(code, message, 3, final=final), spoilt=spoilt)))
+    kind, (part,) = read(wire.of_failure(Failed(code, message, 3, final=final), spoilt=spoilt))
     came = wire.failure(part, 5)
     assert kind == (wire.SPOILT if spoilt else wire.FAILED)
     assert (came.code, came.message, came.at, came.final) == (code, message, 5, final)
@@ -148,4 +151,4 @@ def test_what_is_said_of_exceptions(text: str) -> None:
     words = said(ValueError(text))
     assert words.startswith("ValueError")
     assert len(words) <= 1000
-    assert read(joined(wire.of_failure(Failed("c", words))))[0] == wire.FAILED
+    assert read(wire.of_failure(Failed("c", words)))[0] == wire.FAILED
