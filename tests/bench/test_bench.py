@@ -28,6 +28,7 @@ ONE_OF_EACH_FAMILY = (
     "slow-fsync",
     "refusals",
     "transforms",
+    "hook-batch",
 )
 
 
