@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -268,6 +269,21 @@ def test_parts_of_a_record_end_each_in_their_own_way() -> None:
     outcome = as_record(lambda record: None if record == b"drop" else record, CALL)(given, unmarked)
     assert outcome.rows.column("part").to_pylist() == [0, 1, 2]
     assert outcome.dropped.to_pylist() == [1]
+
+
+async def test_the_worked_example(tmp_path: Path) -> None:
+    """The hook that docs/transforms.md shows does what it says there."""
+    paper = (Path(__file__).parents[2] / "docs/transforms.md").read_text()
+    (tmp_path / "orders.py").write_text(paper.partition("```python\n")[2].partition("```")[0])
+    records = [line[4:].encode() for line in paper.splitlines() if line.startswith('    {"price"')]
+    async with hooked("orders:clean", path=str(tmp_path), attempts=4) as hook:
+        outcome = await hook.outcome(rows(records))
+    found = fates(outcome, 4)
+    assert [json.loads(found[row])["total"] for row in (0, 3)] == [6, 5]
+    assert (found[1], found[2]) == ("dropped", REFUSED)
+    (said,) = outcome.refused.table.to_pylist()
+    told = [said[name] for name in ("error_type", "code", "message", "attempts", "function", "record")]
+    assert told == ["processing-failed", "Lambda.FunctionError", "KeyError: 'count'", 4, "orders:clean", records[2]]
 
 
 # As a table
