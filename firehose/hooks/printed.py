@@ -11,6 +11,7 @@ from firehose import observe
 
 CALL_BYTES = 64 * 1024  # of what is printed during one call, that is logged
 CALL_LINES = 1000
+SEARCH_LINES = 10  # of each of the many calls that search for the records at fault
 LINE_CHARACTERS = 4096
 READ_BYTES = 64 * 1024
 
@@ -27,11 +28,11 @@ class Printed:
         os.set_blocking(descriptor, False)
         asyncio.get_running_loop().add_reader(descriptor, self._hear)
 
-    def next_call(self) -> None:
+    def next_call(self, *, searching: bool = False) -> None:
         """What is printed from now on counts anew."""
         if self._cut:
             observe.log.warning("hook.print_cut", **self._labels, bytes=self._cut)
-        self._bytes, self._lines, self._cut = CALL_BYTES, CALL_LINES, 0
+        self._bytes, self._lines, self._cut = CALL_BYTES, SEARCH_LINES if searching else CALL_LINES, 0
 
     def close(self) -> None:
         """Tells what is still in the pipe. A process that the user's code left behind may hold its other end: nobody

@@ -50,7 +50,7 @@ class Worker:
     async def start(environment: Mapping[str, str], labels: Mapping[str, str]) -> Worker:
         """A process that waits for its program. Raises `Retry` where there can be none now."""
         with ExitStack() as theirs, ExitStack() as ours:
-            try:
+            try:  # -B: of two versions saved within a second the compiled one may be the older
                 socket_end, worker_end = socket.socketpair()
                 ours.enter_context(socket_end)
                 theirs.enter_context(worker_end)
@@ -61,7 +61,7 @@ class Worker:
                 os.ftruncate(memory, wire.SHARED_BYTES)
                 shared = ours.enter_context(mmap.mmap(memory, wire.SHARED_BYTES))
                 child = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "firehose.hooks.worker", str(worker_end.fileno()), str(memory)),
+                    *(sys.executable, "-B", "-m", "firehose.hooks.worker", str(worker_end.fileno()), str(memory)),
                     stdin=alive,
                     stdout=prints,
                     stderr=prints,
@@ -83,9 +83,9 @@ class Worker:
         self._mark(wire.NOWHERE)
         await self._call(self._exchange(loading, wire.READY), START_SECONDS)
 
-    async def outcome(self, rows: pa.RecordBatch, timeout_seconds: float) -> Outcome:
-        """What the program makes of the rows. Raises `Failed`."""
-        self._printed.next_call()
+    async def outcome(self, rows: pa.RecordBatch, timeout_seconds: float, *, searching: bool = False) -> Outcome:
+        """What the program makes of the rows. Raises `Failed`. Little is logged of what it prints while `searching`."""
+        self._printed.next_call(searching=searching)
         self._mark(wire.UNTOUCHED)
         try:
             return await self._call(self._asked(rows), timeout_seconds)

@@ -113,7 +113,7 @@ class Workers:
         rows, failed = suspects[0]
         if failed is None:
             try:
-                outcome = await self._attempt(rows)
+                outcome = await self._attempt(rows, searching=True)
             except Failed as again:
                 suspects[0] = (rows, again)
                 return
@@ -126,22 +126,22 @@ class Workers:
         suspects.popleft()
         cleared.append(outcome)
 
-    async def _attempt(self, rows: pa.RecordBatch) -> Outcome:
+    async def _attempt(self, rows: pa.RecordBatch, *, searching: bool = False) -> Outcome:
         """One call of the user's code, on an idle process or a new one. Raises `Failed`; `Retry` once closed."""
         with self._under_way():
             while self._idle:
                 worker = self._idle.pop()
                 try:
-                    return await self._asked(worker, rows)
+                    return await self._asked(worker, rows, searching)
                 except Failed as failed:
                     if not worker.untouched:
                         raise
                     observe.log.warning("hook.ended_idle", **self._labels, reason=str(failed))
-            return await self._asked(await self._started(), rows)
+            return await self._asked(await self._started(), rows, searching)
 
-    async def _asked(self, worker: Worker, rows: pa.RecordBatch) -> Outcome:
+    async def _asked(self, worker: Worker, rows: pa.RecordBatch, searching: bool) -> Outcome:
         try:
-            return await worker.outcome(rows, self._options.timeout_seconds)
+            return await worker.outcome(rows, self._options.timeout_seconds, searching=searching)
         except Failed:
             self._make_sure_it_is_open()
             raise

@@ -128,7 +128,7 @@ async def test_a_daemon_holds_nobody_up() -> None:
     async with hooked("leave_a_daemon") as hook:
         (pid,) = await fates_of(hook, b"a")
     try:
-        assert workers_of() == []
+        wait_for(lambda: workers_of() == [], "the worker to be gone")
         assert not gone(int(pid))
     finally:
         os.kill(int(pid), signal.SIGKILL)
@@ -287,3 +287,12 @@ def test_on_the_services_loop() -> None:
     with capture_logs() as logs:
         uvloop.run(main())
     assert told(logs, "hook.failed")
+
+
+async def test_a_hook_that_fails_at_everything_does_not_flood_the_log() -> None:
+    """While the records at fault are searched for, call after call, little is logged of what each call prints."""
+    with capture_logs() as logs:
+        async with hooked("print_and_fail", attempts=1) as hook:
+            assert await fates_of(hook, *(b"%d" % n for n in range(8))) == [REFUSED] * 8
+    printed = sum(log["event"] == "hook.printed" for log in logs)
+    assert 500 < printed < 1000
