@@ -16,12 +16,15 @@ from pathlib import Path
 from bench import corpus
 from bench.checking import Sent
 from bench.load import ACCEPTED, Plan
-from bench.rig import Rig, rig
+from bench.rig import Rig, metrics, rig, wait_until
 from bench.work import Figures, Goal, Scale, Work
+from hooking import HANDLERS
 
 SCRIPT = Path(__file__).with_name("open_loop.js")
 K6 = shutil.which("k6", path=".tools/bin") or shutil.which("k6")
 HALF = 0.5
+HOOK_REQUESTS = 150  # a second, of 100 events
+HOOK_ASKED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,36 @@ def half_load(scale: Scale, *, shape: str) -> Figures:
             "k6_left_percent": k6.left_percent,
             "with_k6": float(K6 is not None),
         }
+
+
+def beside_a_hook(scale: Scale) -> Figures:
+    """One stream is asked now and then, while another takes and delivers what keeps half a core busy with user code;
+    then the same with no such code.
+    """
+    hook = {"type": "python", "handler": "handlers:busy_record", "path": str(HANDLERS)}
+    with_hook, without = (_beside(scale, transforms) for transforms in ([hook], []))
+    return {
+        "p50_ms": with_hook.p50,
+        "p99_ms": with_hook.p99,
+        "plain_p99_ms": without.p99,
+        "times_plain": with_hook.p99 / without.p99,
+    }
+
+
+def _beside(scale: Scale, transforms: list[dict[str, str]]) -> Answers:
+    with rig(streams=2, first_options={"transforms": transforms}) as one:
+        one.start()
+        asked = Plan(
+            one.service.port, "ingest-1", 64, seconds=scale.of(20, 2), rate=HOOK_ASKED, first_stream=1, first=10**9
+        )
+        one.load(replace(asked, seconds=min(1, asked.seconds), first=2 * 10**9))
+        busy = one.begin(Plan(one.service.port, "ingest-100", 16, rate=HOOK_REQUESTS))
+        wait_until(lambda: metrics(one.service.port)["firehose_delivered_records_total"] > 10_000, "deliveries", 60)
+        answers = _with_ours(one, asked)
+        one.end(busy)
+        one.deliver_all()
+        one.check()
+        return answers
 
 
 def _with_ours(one: Rig, plan: Plan) -> Answers:
@@ -109,4 +142,10 @@ def _work(name: str, about: str, shape: str) -> Work:
 WORKS = (
     _work("p99-1", "the answer at half load, one event a request", "ingest-1"),
     _work("p99-100", "the answer at half load, 100 events a request", "ingest-100"),
+    Work(
+        "hook-p99",
+        "the answer while a hook is at work",
+        (Goal("times_plain", "x the p99 of the same without a hook", "<=", 1.5),),
+        beside_a_hook,
+    ),
 )

@@ -84,6 +84,7 @@ class Rig:
     streams: int = 1
     buffering: Mapping[str, float] = field(default_factory=lambda: {"size_mib": 5, "interval_seconds": 5})
     stream_options: Mapping[str, Any] = field(default_factory=dict)
+    first_options: Mapping[str, Any] = field(default_factory=dict)  # of the first stream alone
     options: Mapping[str, Any] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
     store: Program = field(init=False)
@@ -97,6 +98,7 @@ class Rig:
             "s3", [sys.executable, "-m", "bench.s3_stub", str(self._store_port), self.objects], **OURS
         )
         streams = {name: self._stream(name) for name in corpus.stream_names(self.streams)}
+        streams[next(iter(streams))].update(self.first_options)
         options = {"log_level": "warning", "reserve_mib": 64, **self.options}
         self.service = WholeService(self.programs, self.folder / "service", streams, **options)
 

@@ -397,6 +397,12 @@ def change_buffers(table: pa.Table) -> pa.Table:
     raise ValueError
 
 
+def busy_record(record: bytes) -> bytes:
+    """Takes its time, and changes nothing."""
+    zlib.compress(record)
+    return record
+
+
 def print_and_fail(event: Any, context: Any) -> Any:
     for number in range(500):
         print("line", number)
