@@ -156,12 +156,14 @@ def fork_and_return(record: bytes) -> bytes:
 
 
 def fork_and_crash(record: bytes) -> bytes:
-    """While its copy is far ahead, the process itself crashes at the first record."""
+    """While its copy is at a later record, and ends there, the process itself crashes at this one."""
     if record == b"bad":
         pid = os.fork()
         if pid:
             os.waitpid(pid, 0)
             os._exit(3)
+        EVILS["later"] = lambda: os._exit(0)
+    EVILS.get(record.decode(), bool)()
     return record
 
 

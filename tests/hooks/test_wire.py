@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pyarrow as pa
 import pytest
 from batches import rows
@@ -120,6 +122,14 @@ def test_damaged_outcomes(index: int, data: st.DataObject) -> None:
     came.rows.to_pylist()
     came.refused.table.to_pylist()
     came.dropped.to_pylist()
+
+
+def test_records_that_lie_elsewhere() -> None:
+    """Records that reach beyond what was sent are told, before anyone reads memory that is not theirs."""
+    offsets = [struct.pack("<iii", *three) for three in ((0, 1, 2), (0, 1, 2**30))]
+    assert OUTCOME[0].count(offsets[0]) == 1
+    with pytest.raises(ValueError, match="no Arrow stream"):
+        wire.outcome([pa.py_buffer(part) for part in (OUTCOME[0].replace(*offsets), *OUTCOME[1:])])
 
 
 @pytest.mark.parametrize("order", [(0, 0, 2), (1, 1, 2), (0, 1, 0), (2, 1, 0)], ids=str)
