@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,13 +21,6 @@ from firehose.rows import spread
 
 REFUSED = "FunctionError"
 STYLES = ("record", "lambda", "batch")
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    """After every test, no worker process lives."""
-    yield
-    assert workers_of() == []
 
 
 @pytest.fixture(autouse=True)
