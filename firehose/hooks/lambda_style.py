@@ -116,7 +116,7 @@ def cuts(rows: pa.RecordBatch, limit_bytes: int) -> list[pa.RecordBatch]:
     What was one record stays together: a piece is larger than the limit where a single record is.
     """
     if _at_most(rows) <= limit_bytes:
-        return [rows]
+        return [rows] if rows.num_rows else []
     ordinals = rows.column("row").to_numpy()
     ends = np.append(np.flatnonzero(np.diff(ordinals)) + 1, len(ordinals))
     behind = np.cumsum(_event_sizes(rows))[ends - 1] if len(ordinals) else np.zeros(0, np.int64)
