@@ -131,6 +131,10 @@ class TransformBlock(Block):
 
     type: str
 
+    def calls(self) -> str:
+        """The user's code that it calls, for people; empty where there is none."""
+        return ""
+
 
 class Stream(Block):
     """A delivery stream's own keys. Its plug-in blocks are read with the plug-ins' own options; here they are raw, and

@@ -174,6 +174,12 @@ class Hook(Protocol):
     payload_bytes: int  # of records, that one call of `outcome` is best given
     at_once: int  # how many calls are worked on side by side
 
+    async def check(self) -> None:
+        """Proves that the user's code can be called, without calling it. Raises `Retry` or `Refused` saying what to
+        mend.
+        """
+        ...
+
     async def outcome(self, rows: pa.RecordBatch, /) -> Outcome: ...
 
     async def close(self) -> None:

@@ -85,6 +85,7 @@ class DeliveryHalf:
         self._slots = Slots(options.workers, int(options.in_flight_mib * config.MIB))
         self._deliveries: dict[tuple[str, str], Deliveries] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._trying_hooks: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -110,6 +111,7 @@ class DeliveryHalf:
         self._shelf.start(died)
         self._retention.follow()
         self._tell({"say": "ready"})
+        self._try_hooks()
 
     async def handle(self, message: Message) -> None:
         """Does what a message says. Where that fails it looks for itself, a little later, until it succeeds."""
@@ -245,10 +247,11 @@ class DeliveryHalf:
         self._deliveries[stream, destination] = deliveries
         self._go(deliveries.run())
 
-    def _go(self, work: Coroutine[Any, Any, None]) -> None:
+    def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        return task
 
     def _reload(self) -> None:
         """Never waits for a far side: closing what is no longer used may take its time."""
@@ -260,6 +263,13 @@ class DeliveryHalf:
         for deliveries in self._deliveries.values():
             deliveries.resume()
         self._go(self._workshop.close(old))
+        self._try_hooks()
+
+    def _try_hooks(self) -> None:
+        """Those of the newest definitions: a look at older ones is of no more use."""
+        if self._trying_hooks is not None:
+            self._trying_hooks.cancel()
+        self._trying_hooks = self._go(self._workshop.try_hooks())
 
     def _status(self, place: tuple[str, str]) -> Message:
         if place not in self._deliveries:

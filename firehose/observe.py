@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
@@ -201,6 +201,16 @@ def configure(form: str, level: str) -> None:
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),  # whatever standard error is by then
     )
     logging.lastResort = Libraries(logging.WARNING)
+
+
+def listen(take: Callable[[str, Mapping[str, Any]], None]) -> None:
+    """Events go to `take`, by name and members, and not to the log: for tools, which speak to people themselves."""
+
+    def told(_: object, level: str, event: MutableMapping[str, Any]) -> NoReturn:
+        take(event.pop("event"), event)
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[told], wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
 
 
 class Libraries(logging.Handler):

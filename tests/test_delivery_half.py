@@ -7,13 +7,16 @@ from pathlib import Path
 from zlib import crc32
 
 import moody
+import pyarrow as pa
 import pytest
 from data_folder import DataFolder
+from structlog.testing import capture_logs
 from virtual_time import passed, run
 
 import destinations
+from firehose.contracts import Refused, Retry
 from firehose.delivery_half import AGAIN_SECONDS, DeliveryHalf, Message
-from firehose.model import NewerFormat
+from firehose.model import NewerFormat, Outcome
 
 
 @pytest.fixture(autouse=True)
@@ -309,6 +312,51 @@ def test_message_that_cannot_be_followed_is_made_up_for(tmp_path: Path) -> None:
         assert moody.delivered(tmp_path) == ["a"]
 
     run(scene())
+
+
+class Unready:
+    """A hook that is not ready, and counts how often it was asked."""
+
+    name = "clean"
+    payload_bytes = at_once = 1
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def check(self) -> None:
+        self.asked += 1
+        if self.asked == 2:
+            await asyncio.sleep(1000)
+        raise Refused("no such module")
+
+    async def outcome(self, rows: pa.RecordBatch) -> Outcome:
+        raise Retry("not ready")
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_hooks_are_tried_at_start_and_at_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook that is not ready is a warning at each of them, and keeps the delivery half from nothing; a look that
+    takes long is given up for the next.
+    """
+    hook = Unready()
+    monkeypatch.setattr("firehose.registry.transform", lambda *_: hook)
+
+    async def scene() -> None:
+        transforms = [{"type": "python", "handler": "a:b"}]
+        house = DataFolder(tmp_path, app={"destination": moody.block(tmp_path), "transforms": transforms})
+        async with house.delivering() as half:
+            assert house.heard("ready")
+            await settle(0.1)
+            for _ in range(2):
+                await half.handle({"do": "reload"})
+                await settle(0.1)
+
+    with capture_logs() as logs:
+        run(scene())
+    assert [one["reason"] for one in logs if one["event"] == "hook.not_ready"] == ["no such module"] * 2
+    assert hook.asked == 3
 
 
 def test_waits_for_the_lock(tmp_path: Path) -> None:

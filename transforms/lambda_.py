@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import pyarrow as pa
@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from firehose import aws, observe
 from firehose.config import TransformBlock
-from firehose.contracts import Retry
+from firehose.contracts import Refused, Retry
 from firehose.hooks import lambda_style
 from firehose.hooks.options import PayloadOptions
 from firehose.hooks.program import PAYLOAD_BYTES, Failed
@@ -110,6 +110,9 @@ class LambdaOptions(TransformBlock, aws.AwsOptions):
             raise ValueError("function ends in a qualifier already: leave one of the two out")
         return self
 
+    def calls(self) -> str:
+        return self.full_name
+
     @property
     def full_name(self) -> str:
         """The function and its qualifier, as a dead letter names them."""
@@ -166,6 +169,10 @@ class Lambda:
         self._running: set[asyncio.Task[Outcome]] = set()
         self._closed = False
 
+    async def check(self) -> None:
+        """Asks Lambda whether we may call the function, which does not run for it."""
+        await self._threads.run(self._dry_run)
+
     async def outcome(self, rows: pa.RecordBatch, /) -> Outcome:
         if self._closed:
             raise self._gone()
@@ -213,20 +220,31 @@ class Lambda:
 
     def _call(self, rows: pa.RecordBatch, attempt: int) -> Outcome:
         """One call, from the event to what its answer means. Raises `CallFailed`, or `Retry` where we cannot call."""
-        options, site = self._options, self._site
+        site = self._site
         event = lambda_style.event(
             rows, invocation_id=site.runtime.request_id(), stream_arn=site.stream_arn, region=site.region
         )
-        asked = {"FunctionName": options.function, "InvocationType": "RequestResponse"}
-        if options.qualifier is not None:
-            asked["Qualifier"] = options.qualifier
         try:
-            answer = self._client.call("invoke", Payload=msgspec.json.encode(event), **asked)
+            answer = self._invoke("RequestResponse", Payload=msgspec.json.encode(event))
             payload = aws.content(answer["Payload"], PAYLOAD_BYTES)
         except aws.Failed as failed:
             raise self._verdict(failed) from failed
         response = _read(payload, answer.get("FunctionError"))
         return lambda_style.answered(rows, response, self._function, attempt)
+
+    def _dry_run(self) -> None:
+        try:
+            self._invoke("DryRun")
+        except aws.Failed as failed:
+            reason = str(self._verdict(failed))
+            hopeless = 400 <= failed.status < 500 and failed.status != 429
+            raise (Refused(reason) if hopeless else Retry(reason)) from failed
+
+    def _invoke(self, kind: str, **arguments: Any) -> dict[str, Any]:
+        """Raises `aws.Failed`."""
+        if self._options.qualifier is not None:
+            arguments["Qualifier"] = self._options.qualifier
+        return self._client.call("invoke", FunctionName=self._options.function, InvocationType=kind, **arguments)
 
     def _tell(self, rows: pa.RecordBatch, failed: Failed, attempt: int) -> None:
         labels = {"stream": self._site.stream, "hook": self._function}

@@ -31,6 +31,9 @@ class PythonOptions(WorkerOptions):
         """AWS writes "module.function"."""
         return handler if ":" in handler else ":".join(handler.rsplit(".", 1))
 
+    def calls(self) -> str:
+        return self.handler if self.path is None else f"{self.handler} in {self.path}"
+
 
 class Python(Workers):
     """A hook that calls the user's function."""

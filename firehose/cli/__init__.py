@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from firehose.cli import about, buffer, deferred, send, serve, streams
+from firehose.cli import about, buffer, check, deferred, send, serve, streams
 from firehose.cli.show import Commands
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     help="A self-hosted Amazon Data Firehose: records in over HTTP, durable at once, delivered in batches.",
 )
 app.command()(serve.serve)
-app.command()(serve.check)
+app.command()(check.check)
 app.command()(send.put)
 app.command()(send.sample)
 app.command("streams")(streams.streams)

@@ -7,7 +7,7 @@ credentials and retry follow the newest (DESIGN 3.4).
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from firehose import config, observe, registry
 from firehose.catalogue import BACKUP, Catalogue, Definition, Entry, backup_block, destination_blocks
 from firehose.config import SEGMENT_KEYS, DestinationBlock, RetryOptions, StreamConfig
-from firehose.contracts import Destination, Disk, Hook, Transform
+from firehose.contracts import Destination, Disk, Hook, Refused, Retry, Transform
 from firehose.delivery.pipeline import Line, Obstructed
 from firehose.model import Segment
 from firehose.runtime import Runtime, Threads
@@ -89,6 +89,38 @@ class Workshop:
         for bench in benches:
             bench.retired = True
         return [door for bench in benches for door in (_hooks(bench.line) if bench.users else _doors(bench.line))]
+
+    async def try_hooks(self) -> None:
+        """Tells of user code that cannot be called as it stands, and hinders nobody: it may be mended before a record
+        needs it. One after the other, each for itself, so that many hooks never take more room than one.
+        """
+        for entry in list(self.catalogue.entries.values()):
+            if entry.state == "ACTIVE":
+                for hook in self._hooks_aside(entry):
+                    await self._try(entry.name, hook)
+
+    def _hooks_aside(self, entry: Entry) -> Iterator[Hook]:
+        """The hooks of the newest definition; where it cannot be read, deliveries say so."""
+        destination = next(iter(destination_blocks(entry.newest)))
+        try:
+            stream = config.stream(entry.name, merged_definition(entry, entry.version, destination), self.lookup)
+            for options in stream.transforms:
+                step = registry.transform(options, self._site(entry.name, destination, "data"))
+                if isinstance(step, Hook):
+                    yield step
+        except Exception:
+            return
+
+    async def _try(self, stream: str, hook: Hook) -> None:
+        try:
+            await hook.check()
+        except (Retry, Refused) as error:
+            observe.log.warning("hook.not_ready", stream=stream, hook=hook.name, reason=error.reason)
+        except Exception as error:  # a plug-in's bug: deliveries will meet it, too
+            reason = f"{type(error).__name__}: {error}"
+            observe.log.warning("hook.not_ready", stream=stream, hook=hook.name, reason=reason)
+        finally:
+            await self.close([hook])
 
     async def close(self, doors: list[Door]) -> None:
         for door in doors:

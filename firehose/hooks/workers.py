@@ -15,7 +15,7 @@ from itertools import pairwise
 import pyarrow as pa
 
 from firehose import config, observe
-from firehose.contracts import Retry
+from firehose.contracts import Refused, Retry
 from firehose.hooks import lambda_style
 from firehose.hooks.options import WorkerOptions
 from firehose.hooks.process import Worker
@@ -52,6 +52,17 @@ class Workers:
         self._quiet = asyncio.Event()  # there are none
         self._quiet.set()
         self._closed = False
+
+    async def check(self) -> None:
+        """Loads the program in a process, which ends at once: a service with many hooks starts, and few are in use."""
+        if self._idle:
+            return
+        with self._under_way():
+            try:
+                worker = await self._started()
+            except Failed as failed:
+                raise Refused(f"{self._program.name}: {failed.message}") from failed
+            await asyncio.shield(self._end(worker))
 
     async def outcome(self, rows: pa.RecordBatch) -> Outcome:
         pieces = [

@@ -1,62 +1,19 @@
-"""`serve`, `check` and what all commands share: exit status, words instead of tracebacks, JSON beside tables."""
+"""`serve` and what all commands share: exit status, words instead of tracebacks, JSON beside tables."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from cli.running import failing, firehose, good
+from cli.running import failing, good
 
 from firehose import __version__, config
 from firehose.cli import show
 from firehose.cli.options import reachable
 from firehose.cli.serve import banner
 from firehose.cli.streams import rows
-
-TWO = """\
-service: {{data_dir: {folder}/data}}
-delivery_streams:
-  good: {{destination: {{type: folder, path: {folder}/good}}, errors: {{type: folder, path: {folder}/bad}}}}
-  {name}: {{destination: {{type: folder, path: {place}}}}}
-"""
-
-
-def written(folder: Path, name: str, place: Path) -> str:
-    path = folder / "firehose.yaml"
-    path.write_text(TWO.format(folder=folder, name=name, place=place))
-    return str(path)
-
-
-def test_check_reaches_every_destination(tmp_path: Path) -> None:
-    """A configuration whose destinations can all be written to passes, error outputs included."""
-    path = written(tmp_path, "also", tmp_path / "also")
-    verdicts = json.loads(good("check", "-c", path, "--json"))
-    assert [(one["stream"], one["purpose"], one["ok"]) for one in verdicts] == [
-        ("good", "data", True),
-        ("good", "errors", True),
-        ("also", "data", True),
-    ]
-
-
-def test_check_fails_with_the_reason(tmp_path: Path) -> None:
-    """One destination that cannot be written to fails the check, and the table says why, beside those that work."""
-    (tmp_path / "file").touch()
-    result = firehose("check", "-c", written(tmp_path, "broken", tmp_path / "file" / "out"))
-    assert result.exit_code == 1
-    rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.strip()}
-    assert rows["good"].rstrip().endswith("ok")
-    assert f"{tmp_path}/file: File exists" in rows["broken"]
-    assert "1 of 3 destinations" in result.stderr
-
-
-def test_check_warns_of_a_shared_place(tmp_path: Path) -> None:
-    """Two streams that write to one place are a warning, not a failure."""
-    result = firehose("check", "-c", written(tmp_path, "twin", tmp_path / "good"))
-    assert result.exit_code == 0
-    assert "'good' and 'twin' write to one place" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])

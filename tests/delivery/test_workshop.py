@@ -6,15 +6,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from batches import Notes, batch, segment
+from structlog.testing import capture_logs
 
 from firehose import config
 from firehose.buffer.disk import LocalDisk
 from firehose.catalogue import Catalogue
+from firehose.contracts import Refused, Retry
 from firehose.delivery.pipeline import Obstructed
 from firehose.delivery.workshop import Workshop, merged_definition
-from firehose.model import Receipt
+from firehose.model import Outcome, Receipt
 from firehose.runtime import Runtime, Threads
 
 Block = Mapping[str, Any]
@@ -186,6 +189,50 @@ class Door:
     async def close(self) -> None:
         self.closed += 1
         raise RuntimeError("a bug of its own")
+
+
+class Hooked:
+    """A hook that can be called unless it says why not."""
+
+    name = "clean"
+    payload_bytes = at_once = 1
+
+    def __init__(self, trouble: Exception | None) -> None:
+        self.trouble = trouble
+        self.closed = 0
+
+    async def check(self) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+
+    async def outcome(self, rows: pa.RecordBatch) -> Outcome:
+        raise AssertionError("a look at hooks calls none")
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_hooks_that_are_not_ready_are_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each hook of the newest definitions is tried, none is called, and what is wrong is logged by stream."""
+    troubles = [None, Refused("no such module"), Retry("nobody answers"), RuntimeError("a bug")]
+    made = [Hooked(trouble) for trouble in troubles]
+    waiting = iter(made)
+    monkeypatch.setattr("firehose.registry.transform", lambda *_: next(waiting))
+    hook = {"type": "python", "handler": "a:b"}
+    place.follow(app={"destination": place.folder("out"), "transforms": [hook] * 3})
+    place.follow(
+        app={"destination": place.folder("out"), "transforms": [hook, hook]},
+        bad={"destination": place.folder("${GONE}"), "transforms": [hook]},
+        web={"destination": place.folder("web"), "transforms": [hook, hook]},
+    )
+    with capture_logs() as logs:
+        await place.workshop.try_hooks()
+    assert [(one["event"], one["stream"], one["hook"], one["reason"]) for one in logs] == [
+        ("hook.not_ready", "app", "clean", "no such module"),
+        ("hook.not_ready", "web", "clean", "nobody answers"),
+        ("hook.not_ready", "web", "clean", "RuntimeError: a bug"),
+    ]
+    assert [one.closed for one in made] == [1, 1, 1, 1]
 
 
 async def test_line_in_use_is_closed_after_use(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

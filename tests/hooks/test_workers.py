@@ -15,7 +15,7 @@ from hooking import fates, fates_of, gone, hooked, messages, told, until, worker
 from programs import wait_for
 from structlog.testing import capture_logs
 
-from firehose.contracts import Retry
+from firehose.contracts import Refused, Retry
 from firehose.hooks import workers
 from firehose.rows import spread
 
@@ -235,6 +235,44 @@ async def test_idle_processes_end(monkeypatch: pytest.MonkeyPatch) -> None:
         (first,) = await fates_of(hook, b"a")
         await until(lambda: gone(int(first)))
         assert await fates_of(hook, b"a") != [first]
+
+
+# Checking
+
+
+async def test_a_check_leaves_no_process() -> None:
+    """Code that loads is ready; the process that showed it ends at once, and nothing was called."""
+    async with hooked("who") as hook:
+        await hook.check()
+        assert workers_of() == []
+
+
+async def test_a_check_beside_work() -> None:
+    """A process that has loaded the code already is proof enough, and goes on."""
+    async with hooked("who") as hook:
+        before = await fates_of(hook, b"a")
+        await hook.check()
+        assert await fates_of(hook, b"a") == before
+
+
+async def test_a_check_of_code_that_is_not_there() -> None:
+    """What keeps the code from being loaded is said, and no process is left."""
+    async with hooked("nothing_of_the_kind") as hook:
+        with pytest.raises(Refused, match="has no function nothing_of_the_kind"):
+            await hook.check()
+        await until(lambda: not workers_of())
+
+
+@pytest.mark.parametrize("turns", [1, 2, 5, 20, None])
+async def test_closing_while_a_check_is_under_way(turns: int | None) -> None:
+    """A check whose hook is closed says to ask again, and leaves no process."""
+    async with hooked("who") as hook:
+        checking = asyncio.create_task(hook.check())
+        await so_many(turns)
+        await hook.close()
+        assert workers_of() == []
+        with pytest.raises(Retry):
+            await checking
 
 
 # Closing, reloading, cancelling

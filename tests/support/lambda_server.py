@@ -98,11 +98,19 @@ class LambdaServer:
     """Use as a context manager. `script` holds the faults still to come, one a call; then `function` answers."""
 
     def __init__(self) -> None:
-        self.function: Callable[[Event], object] = in_capitals
         self.script: list[Fault] = []
+        self.dry_runs: list[tuple[str, str | None]] = []
         self.invocations: list[Invocation] = []
-        self.connections = 0
+        self.forget()
         self.over = threading.Event()
+
+    def forget(self) -> None:
+        """As if nobody had called it yet."""
+        self.function: Callable[[Event], object] = in_capitals
+        self.verdict = Answer(b"", 204)  # on whether a caller may call: runs nothing, and takes nothing off the script
+        self.connections = 0
+        for told in (self.script, self.dry_runs, self.invocations):
+            told.clear()
 
     def __enter__(self) -> LambdaServer:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -154,6 +162,9 @@ def _handler(server: LambdaServer) -> type[BaseHTTPRequestHandler]:
             assert named, f"{self.path} is no call of a function"
             headers = {name.lower(): value for name, value in self.headers.items()}
             (qualifier,) = parse_qs(url.query).get("Qualifier", [None])
+            if headers["x-amz-invocation-type"] == "DryRun":
+                server.dry_runs.append((named["function"], qualifier))
+                return self._answer(server.verdict)
             invocation = Invocation(named["function"], qualifier, headers, body)
             fault = server.arrived(invocation)
             if isinstance(fault, Answer):

@@ -32,7 +32,7 @@ from sites import site
 from virtual_time import Inline, VirtualRuntime
 
 from firehose.aws import Failed
-from firehose.contracts import Hook, Retry
+from firehose.contracts import Hook, Refused, Retry
 from firehose.delivery.outcomes import verify
 from firehose.hooks.program import PAYLOAD_BYTES
 from firehose.model import Outcome
@@ -53,9 +53,7 @@ def endpoint() -> Iterator[LambdaServer]:
 @pytest.fixture
 def server(endpoint: LambdaServer) -> LambdaServer:
     """The endpoint as if nobody had called it yet."""
-    endpoint.function, endpoint.connections = in_capitals, 0
-    endpoint.script.clear()
-    endpoint.invocations.clear()
+    endpoint.forget()
     return endpoint
 
 
@@ -456,6 +454,47 @@ async def test_calls_run_side_by_side(server: LambdaServer) -> None:
     assert [records(one) for one in made] == [[b"ONE", b"TWO", b"THREE"]] * 9
     assert most == 3
     await function.close()
+
+
+async def checked(server: LambdaServer, **keys: Any) -> None:
+    function = hook(server, Runtime(), **keys)
+    try:
+        await function.check()
+    finally:
+        await function.close()
+
+
+async def test_a_check_calls_nothing(server: LambdaServer) -> None:
+    """Whether the function may be called is asked for its qualifier, and the function does not run."""
+    await checked(server)
+    await checked(server, qualifier="live")
+    assert server.dry_runs == [("clean", None), ("clean", "live")]
+    assert server.invocations == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kind", "words"),
+    [
+        (refusal(404, "ResourceNotFoundException"), Refused, "check the keys function, qualifier and region"),
+        (refusal(403, "AccessDeniedException"), Refused, "grant lambda:InvokeFunction on clean"),
+        (refusal(403, "UnrecognizedClientException"), Refused, "check access_key_id"),
+        (refusal(429, "TooManyRequestsException"), Retry, "lower the key invocations"),
+        (refusal(500, "ServiceException"), Retry, "clean: ServiceException"),
+    ],
+)
+async def test_a_check_says_what_to_mend(
+    server: LambdaServer, verdict: Answer, kind: type[Refused | Retry], words: str
+) -> None:
+    """What a call would be refused for is told with the way out, and whether it may pass by itself."""
+    server.verdict = verdict
+    with pytest.raises(kind, match=words):
+        await checked(server)
+
+
+async def test_a_check_without_credentials(server: LambdaServer) -> None:
+    """Where there is nobody to call as, the check says so."""
+    with pytest.raises(Retry, match="NoCredentials"):
+        await checked(server, access_key_id=None, secret_access_key=None)
 
 
 async def test_a_hanging_call_holds_up_no_other(server: LambdaServer) -> None:
