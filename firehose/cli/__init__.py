@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from firehose.cli import about, buffer, check, deferred, send, serve, streams
+from firehose.cli import about, buffer, check, deferred, send, serve, streams, test
 from firehose.cli.show import Commands
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(serve.serve)
 app.command()(check.check)
+app.command("test")(test.run)
 app.command()(send.put)
 app.command()(send.sample)
 app.command("streams")(streams.streams)
