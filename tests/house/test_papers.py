@@ -66,8 +66,9 @@ def test_example(slot: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_examples_are_named_for_their_slot() -> None:
-    """An example's name says which plug-in it shows; one shows the service itself."""
+    """An example's name says which plug-in it shows, or has cases for; one shows the service itself."""
     known = {f"{slot}-{name}" for slot, name in SLOTS} | {"service"}
+    known |= {f"transform-{name}.tests" for name in transforms.TABLE}
     assert {path.stem for path in (ROOT / "config/examples").glob("*.yaml")} - known == set()
 
 
@@ -83,6 +84,13 @@ def test_example_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     for block in (config.ServiceOptions, config.DeliveryOptions, config.Stream):
         keys = {field.alias or name for name, field in block.model_fields.items()}
         assert [key for key in keys if not re.search(rf"\b{key}:", path.read_text())] == []
+
+
+@pytest.mark.parametrize("name", transforms.TABLE)
+def test_cases(name: str) -> None:
+    """Every transform's example has cases beside it, which `firehose test` runs."""
+    path = ROOT / "config/examples" / f"transform-{name}.tests.yaml"
+    assert path.exists(), f"write config/examples/{path.name}"
 
 
 @pytest.mark.parametrize(("slot", "name"), SLOTS)
