@@ -17,7 +17,8 @@ from firehose.registry import TABLES
 from firehose.yaml_file import ConfigError
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted([ROOT / "config/firehose.yaml", *ROOT.glob("config/examples/*.yaml")])
+SHOWN = [path for path in sorted(ROOT.glob("config/examples/*.yaml")) if not path.stem.endswith(".tests")]
+EXAMPLES = [ROOT / "config/firehose.yaml", *SHOWN]
 FOLDER = {"type": "folder", "path": "out"}
 
 
