@@ -119,6 +119,10 @@ streams: {}
         (one_stream("{destination: {type: 5}}"), "unknown destination type"),
         (one_stream("{destination: {type: [s3]}}"), "unknown destination type"),
         (one_stream("{destination: {type: folder, path: out}, transforms: [{type: nope}]}"), "unknown transform type"),
+        (
+            one_stream("{destination: {type: folder, path: out}, transforms: [{type: python, handler: no good}]}"),
+            'handler: must be "module:function"',
+        ),
         (one_stream("{destination: {type: folder, path: out}, source: {type: kafka}}"), "source.type: "),
         ("service: {listen: nowhere}", "listen"),
         ("service: {listen: 'localhost:70000'}", "the port must be between 0 and 65535"),

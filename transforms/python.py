@@ -5,6 +5,7 @@ What it is called with and what its failures mean: firehose.md sections 8.2 to 8
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Annotated, ClassVar, Literal
 
@@ -16,12 +17,14 @@ from firehose.hooks.program import Program
 from firehose.hooks.workers import Workers
 from firehose.registry import Site
 
+HANDLER = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[:.][A-Za-z_]\w*"
+
 
 class PythonOptions(WorkerOptions):
     """`type: python`."""
 
     type: Literal["python"] = "python"
-    handler: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[:.][A-Za-z_]\w*$")]
+    handler: str
     path: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")] | None = None
     style: Literal["lambda", "record", "batch"] | None = None
 
@@ -29,6 +32,8 @@ class PythonOptions(WorkerOptions):
     @classmethod
     def _with_a_colon(cls, handler: str) -> str:
         """AWS writes "module.function"."""
+        if not re.fullmatch(HANDLER, handler):
+            raise ValueError('must be "module:function", such as "hooks.orders:clean"')
         return handler if ":" in handler else ":".join(handler.rsplit(".", 1))
 
     def calls(self) -> str:
