@@ -112,8 +112,10 @@ class Folder:
         return posixpath.join(self._root, name)
 
     def _beside(self, name: str) -> str:
-        """Where the object grows: one and the same file for a name, so that a repeat clears a kill's rest."""
-        return posixpath.join(self._partial, str(uuid.uuid5(uuid.NAMESPACE_URL, name)))
+        """Where the object grows: one and the same file for a name, so that a repeat clears a kill's rest; of each of
+        the stream's destinations, which set down common error documents side by side.
+        """
+        return posixpath.join(self._partial, str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self._site.destination}/{name}")))
 
     def _written(self, path: str, chunks: Iterable[Piece], publish: Callable[[str], None]) -> int:
         """A new file, durable, then handed to `publish`. Nothing of it stays when any of that fails."""

@@ -123,6 +123,7 @@ class Batch:
     segment: Segment
     read: Callable[[], Iterator[pa.RecordBatch]]
     partition: str = ""
+    common: bool = False  # of error documents: every destination of the stream sets down these very ones
 
     def slices(self) -> Iterator[pa.RecordBatch]:
         return self.read()

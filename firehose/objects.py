@@ -158,14 +158,17 @@ class ObjectEncoder:
 
     def name(self, batch: Batch) -> str:
         if self._errors:
-            return self._names.error(batch.segment, batch.partition, discriminator=self._destination)
+            return self._names.error(batch.segment, batch.partition, discriminator=self._whose(batch))
         return self._names.data(batch.segment, discriminator=batch.partition)
 
     def chunks(self, batch: Batch) -> Iterator[Piece]:
         """The object's bytes, in pieces that suit a write; memory is bounded however large the batch."""
-        cut = f"{batch.partition}/{self._destination}" if self._errors else batch.partition
+        cut = f"{batch.partition}/{self._whose(batch)}" if self._errors else batch.partition
         entry = self._names.identity(batch.segment, cut)
         return self._codec.compress(self._format.encode(batch), str(entry))
+
+    def _whose(self, batch: Batch) -> str:
+        return "" if batch.common else self._destination
 
     def sample_name(self) -> str:
         """A name such as real objects have: what a check of rights may ask about. No segment ever has it."""

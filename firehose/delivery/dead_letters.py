@@ -2,7 +2,8 @@
 
 firehose.md sections 5.2 and 8.4. The documents of a segment that share an error-output-type are one batch, whose
 `partition` is that type: the errors destination names its object from segment, type and destination, so that a
-repeat overwrites it.
+repeat overwrites it. What failed before any destination saw it is `common`, and named without the destination: each of
+a stream's destinations sets it down, one over the other, and a record is one letter however many there are.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ def refused_by_intake(rows: pa.RecordBatch) -> Rejections:
     return Rejections(table.set_column(5, whole.schema.field("message"), messages))
 
 
-def batches(segment: Segment, rejections: Rejections, ended_ms: int) -> Iterator[Batch]:
+def batches(segment: Segment, rejections: Rejections, ended_ms: int, *, common: bool = False) -> Iterator[Batch]:
     """One batch of error documents for each error-output-type, in the order of their names."""
     types = rejections.table.column("error_type")
     for error_type in sorted(types.unique().to_pylist()):
         chosen = partial(_documents, rejections.table, error_type, ended_ms)
-        yield Batch(segment, chosen, error_type)
+        yield Batch(segment, chosen, error_type, common)
 
 
 def _documents(table: pa.Table, error_type: str, ended_ms: int) -> Iterator[pa.RecordBatch]:

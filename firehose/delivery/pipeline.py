@@ -190,15 +190,13 @@ class Pipeline:
             raise BrokenLaw(f"{segment}: {tally.records} records read, {len(receipt.refused)} rows refused of {tally}")
         if damaged:
             observe.damaged(f"{segment}: {damaged} of {segment.count} records are lost; its file is kept")
-        rejected = tally.rejected
-        if receipt.refused:
-            rejected += _attempted(receipt.refused, attempts)
-        if rejected:
-            await self._set_down(segment, line.errors, rejected)
+        for rejected, common in ((tally.rejected, True), (_attempted(receipt.refused, attempts), False)):
+            if rejected:
+                await self._set_down(segment, line.errors, rejected, common)
         totals = Totals(
             delivered=tally.delivered - len(receipt.refused),
             dropped=tally.dropped,
-            dead=len(rejected),
+            dead=len(tally.rejected) + len(receipt.refused),
             damaged=damaged,
             split=tally.split,
             sent_bytes=receipt.sent_bytes,
@@ -208,9 +206,9 @@ class Pipeline:
         self.prepared.discard(segment.key)
         return totals
 
-    async def _set_down(self, segment: Segment, errors: Destination, rejected: Rejections) -> None:
+    async def _set_down(self, segment: Segment, errors: Destination, rejected: Rejections, common: bool) -> None:
         ended_ms = self.runtime.now_ms()
-        for letters in dead_letters.batches(segment, rejected, ended_ms):
+        for letters in dead_letters.batches(segment, rejected, ended_ms, common=common):
             try:
                 await errors.deliver(letters, self.outbox.memo(segment))
             except (Retry, Refused) as failure:

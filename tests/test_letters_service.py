@@ -1,0 +1,49 @@
+"""Dead letters of a whole service: how many there are of a record, and where they lie."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+from running import NEVER, Running, imbalances, running, to_folder
+
+PARTS = {"type": "deaggregate", "sub_record_type": "json"}
+
+
+def letters(one: Running, folder: str = "errors") -> list[tuple[str, bytes]]:
+    """Each letter's reason and record, in the order of the objects' names."""
+    said = map(json.loads, one.files.records(folder))
+    return [(letter["errorCode"], b64decode(letter["rawData"])) for letter in said]
+
+
+def dead(streams: dict[str, Any]) -> dict[str, int]:
+    return {name: place["dead"] for name, place in streams["app"]["destinations"].items()}
+
+
+async def test_what_no_destination_saw_is_one_letter_for_all_of_them(tmp_path: Path) -> None:
+    """Each destination counts a refused record as dead, and there is one letter of it: a replay brings it once."""
+    ends = [{**to_folder(tmp_path, name), "name": name} for name in ("one", "two", "three")]
+    stream = {"buffering": NEVER, "transforms": [PARTS], "destinations": ends, "max_record_kib": 1}
+    async with running(tmp_path, {"app": {**stream, "errors": to_folder(tmp_path, "errors")}}) as one:
+        await one.post("app", b'plain\n{"a":1}\n' + b"x" * 2000 + b"\n")
+        await one.flush("app")
+        assert sorted(letters(one)) == [
+            ("Deaggregation.NotJsonObjects", b"plain\n"),
+            ("Ingest.RecordTooLarge", b"x" * 2000),
+        ]
+        assert dead(await one.streams()) == {"one": 2, "two": 2, "three": 2}
+        assert set(imbalances(await one.metrics()).values()) == {0.0}
+
+
+async def test_what_a_destination_did_not_take_is_a_letter_of_its_own(tmp_path: Path) -> None:
+    """Two destinations that give up leave a letter each: either of them lacks the record."""
+    (tmp_path / "blocked").write_text("a file where a folder should be")
+    ends = [{**to_folder(tmp_path, f"blocked/{name}"), "name": name} for name in ("one", "two")]
+    stream = {"buffering": NEVER, "destinations": ends, "retry": {"deadline_seconds": 0}}
+    async with running(tmp_path, {"app": {**stream, "errors": to_folder(tmp_path, "errors")}}) as one:
+        await one.post("app", b"x\n")
+        await one.flush("app")
+        assert letters(one) == [("Delivery.DeadlineExceeded", b"x\n")] * 2
+        assert dead(await one.streams()) == {"one": 1, "two": 1}
