@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
@@ -114,6 +114,10 @@ class DestinationBlock(Block):
     def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
         """What is wrong with the block in this stream's company: key and message."""
         yield from ()
+
+    def beside(self, destinations: Iterable[DestinationBlock]) -> Self:
+        """The block as the error output of a stream with these destinations."""
+        return self
 
     def place(self) -> tuple[str, ...] | None:
         """Where it writes, comparable with others' places; None where that says nothing."""
@@ -353,11 +357,13 @@ def _stream(name: str, options: Stream, path: Path, file: YamlFile) -> StreamCon
     ]
     if any(block is None for block in (*blocks.values(), *transforms)):
         return None
+    destinations = {key: block for key, block in blocks.items() if isinstance(block, DestinationBlock)}
+    primary = [block for key, block in destinations.items() if key != BACKUP or options.backup is None]
     return StreamConfig(
         name,
         options,
-        {key: block for key, block in blocks.items() if isinstance(block, DestinationBlock)},
-        errors if isinstance(errors, DestinationBlock) else None,
+        destinations,
+        errors.beside(primary) if isinstance(errors, DestinationBlock) else None,
         tuple(sorted((one for one in transforms if isinstance(one, TransformBlock)), key=lambda one: one.STAGE)),
     )
 

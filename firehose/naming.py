@@ -87,6 +87,11 @@ def expressions(template: Template, *namespaces: str) -> list[Expression]:
     return [piece for piece in found if piece.namespace in (namespaces or (piece.namespace,))]
 
 
+def is_literal(text: str | None) -> bool:
+    """Whether a prefix has no expressions."""
+    return not expressions(parse(text))
+
+
 @dataclass(frozen=True, slots=True)
 class _Values:
     """What the expressions of one name stand for."""

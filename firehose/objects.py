@@ -7,10 +7,10 @@ segment and partition: a repeated delivery has to hit the same object (DESIGN 3,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -68,6 +68,14 @@ class ObjectOptions(DestinationBlock):
         if chosen is not None and chosen.type == "json_lines" and delimiter != "newline":
             raise ValueError("json_lines ends each record with a newline; leave delimiter out, or use format raw")
         return delimiter
+
+    def beside(self, destinations: Iterable[DestinationBlock]) -> Self:
+        """AWS's ErrorOutputPrefix null: the prefix of the data that shares the container (firehose.md section 5.2)."""
+        if self.prefix is None:
+            for other in destinations:
+                if isinstance(other, ObjectOptions) and other.container() == self.container():
+                    return self.model_copy(update={"prefix": other.prefix if naming.is_literal(other.prefix) else None})
+        return self
 
     def container(self) -> tuple[str, ...]:
         """What holds the objects, comparable: two blocks with equal containers write side by side."""

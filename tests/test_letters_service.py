@@ -47,3 +47,14 @@ async def test_what_a_destination_did_not_take_is_a_letter_of_its_own(tmp_path: 
         await one.flush("app")
         assert letters(one) == [("Delivery.DeadlineExceeded", b"x\n")] * 2
         assert dead(await one.streams()) == {"one": 1, "two": 1}
+
+
+async def test_errors_without_a_prefix_lie_under_the_prefix_of_the_data(tmp_path: Path) -> None:
+    """AWS's ErrorOutputPrefix null: beside the data of the first destination in the same place, for all of them."""
+    ends = [to_folder(tmp_path, "lake", name=name, prefix=f"{name}/") for name in ("one", "two")]
+    stream = {"buffering": NEVER, "transforms": [PARTS], "destinations": ends}
+    async with running(tmp_path, {"app": {**stream, "errors": to_folder(tmp_path, "lake")}}) as one:
+        await one.post("app", b'plain\n{"a":1}\n')
+        await one.flush("app")
+        assert letters(one, "lake/one/processing-failed") == [("Deaggregation.NotJsonObjects", b"plain\n")]
+        assert sorted(path.name for path in (tmp_path / "lake").iterdir()) == [".partial", "one", "two"]

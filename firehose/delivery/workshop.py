@@ -1,7 +1,8 @@
 """Builds what a segment runs through from the catalogue: plug-ins put to work, kept while their definition stands.
 
 Transforms, format, prefix and compression follow the segment's own version of the definition; endpoint, bucket,
-credentials and retry follow the newest (DESIGN 3.4).
+credentials and retry follow the newest (DESIGN 3.4), and so does the whole error output, which is one for all of a
+stream's destinations and is read back as the newest definition says.
 """
 
 from __future__ import annotations
@@ -144,21 +145,19 @@ class Workshop:
     def _build(self, entry: Entry, version: int, destination: str) -> Line:
         try:
             stream = config.stream(entry.name, merged_definition(entry, version, destination), self.lookup)
+            errors = error_output(config.stream(entry.name, entry.newest, self.lookup), self.data_dir)
         except ConfigError as error:
             raise Obstructed("; ".join(str(problem) for problem in error.problems)) from None
         block = stream.destinations[destination]
         site = self._site(stream.name, destination, "data")
-        ends = (registry.destination(block, site), self._errors(stream, destination))
+        set_down = registry.destination(errors, self._site(stream.name, destination, "errors"))
+        ends = (registry.destination(block, site), set_down)
         if _is_backup(entry, version, destination):
             return Line((), *ends, source=True)
         key = (stream.name, version, entry.version)
         if key not in self._steps:  # one for all destinations, as the outcome is
             self._steps[key] = [registry.transform(options, site) for options in stream.transforms]
         return Line(self._steps[key], *ends)
-
-    def _errors(self, stream: StreamConfig, destination: str) -> Destination:
-        block = error_output(stream, self.data_dir)
-        return registry.destination(block, self._site(stream.name, destination, "errors"))
 
     def _site(self, stream: str, destination: str, purpose: Literal["data", "errors"]) -> registry.Site:
         place = (stream, destination, purpose)
@@ -187,8 +186,6 @@ def merged_definition(entry: Entry, version: int, destination: str) -> Definitio
     old, new = entry.definition(version), entry.newest
     block = _merged(destination_blocks(old).get(destination), destination_blocks(new).get(destination))
     shaped: dict[str, Any] = {key: value for key, value in new.items() if key not in OF_ONE_DESTINATION}
-    if errors := new.get("errors") or backup_block(new.get("backup"), "failed"):
-        shaped["errors"] = config.connected({**errors, "name": errors.get("name", "")}, _primary(new))
     transforms = list(old.get("transforms") or ())
     if _is_backup(entry, version, destination):
         block, transforms = config.connected(block, _primary(new)), []

@@ -150,9 +150,11 @@ async def test_line_is_built_once(place: Place) -> None:
     """The definition is read once for all segments of a version, and anew after a reload."""
     place.follow(app={"destination": {"type": "folder", "path": "${LAKE}"}})
     place.variables["LAKE"] = str(place.root / "one")
+    await place.deliver(1)
+    read = place.lookups
     for _ in range(3):
         await place.deliver(1)
-    assert place.lookups == 1
+    assert place.lookups == read
     place.variables["LAKE"] = str(place.root / "two")
     place.workshop.forget()
     await place.deliver(1)

@@ -176,12 +176,13 @@ def test_a_bucket(tmp_path: Path, server: S3Server) -> None:
     [
         ("destination: {type: folder, path: /x, retention_days: 3}", r"destination\.retention_days: is for an errors"),
         (f"{DATA}, errors: {{type: folder, path: /y, retention_days: 0}}", "greater than 0"),
-        (f"{DATA}, errors: {{type: folder, path: /x, retention_days: 1}}", "cannot tell dead letters from the data of"),
+        (f"{DATA}, errors: {{type: folder, path: /x, prefix: '', retention_days: 1}}", "cannot tell dead letters from the data of"),
     ],
 )
 def test_configuration(stream: str, said: str) -> None:
     """Days are for dead letters alone, and only where no data could be taken for them."""
     with pytest.raises(ConfigError, match=said):
         config.parse("x.yaml", f"delivery_streams: {{app: {{{stream}}}}}")
-    good = f"{DATA}, errors: {{type: folder, path: /x, prefix: bad/, retention_days: 1}}"
-    assert config.parse("x.yaml", f"delivery_streams: {{app: {{{good}}}}}").streams["app"].errors is not None
+    for prefix in ("prefix: bad/, ", ""):
+        good = f"{DATA}, errors: {{type: folder, path: /x, {prefix}retention_days: 1}}"
+        assert config.parse("x.yaml", f"delivery_streams: {{app: {{{good}}}}}").streams["app"].errors is not None
