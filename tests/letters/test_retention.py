@@ -176,7 +176,7 @@ def test_a_bucket(tmp_path: Path, server: S3Server) -> None:
     [
         ("destination: {type: folder, path: /x, retention_days: 3}", r"destination\.retention_days: is for an errors"),
         (f"{DATA}, errors: {{type: folder, path: /y, retention_days: 0}}", "greater than 0"),
-        (f"{DATA}, errors: {{type: folder, path: /x, prefix: '', retention_days: 1}}", "cannot tell dead letters from the data of"),
+        (f"{DATA}, errors: {{type: folder, path: /x, prefix: '', retention_days: 1}}", "cannot tell dead letters from"),
     ],
 )
 def test_configuration(stream: str, said: str) -> None:
