@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
 from running import NEVER, Running, imbalances, running, to_folder
 
 PARTS = {"type": "deaggregate", "sub_record_type": "json"}
+
+
+HOOK = """
+def clean(record: bytes):
+    if b"bad" in record:
+        raise ValueError("no good")
+    return None if b"drop" in record else record.upper()
+"""
+
+
+async def put(one: Running, record: bytes) -> None:
+    """With the AWS API, which takes a record for what it is."""
+    body = {"DeliveryStreamName": "app", "Record": {"Data": b64encode(record).decode()}}
+    target = {"X-Amz-Target": "Firehose_20150804.PutRecord", "Content-Type": "application/x-amz-json-1.1"}
+    answer = await one.client.post("/", content=json.dumps(body), headers=target)
+    assert answer.status_code == 200, answer.text
 
 
 def letters(one: Running, folder: str = "errors") -> list[tuple[str, bytes]]:
@@ -47,6 +64,44 @@ async def test_what_a_destination_did_not_take_is_a_letter_of_its_own(tmp_path: 
         await one.flush("app")
         assert letters(one) == [("Delivery.DeadlineExceeded", b"x\n")] * 2
         assert dead(await one.streams()) == {"one": 1, "two": 1}
+
+
+async def test_letters_hold_records_as_they_came(tmp_path: Path) -> None:
+    """A record none of whose parts goes its way is one letter, whole; of one that others were made of, the part is."""
+    (tmp_path / "hooks.py").write_text(HOOK)
+    hook = {"type": "python", "handler": "hooks:clean", "path": str(tmp_path)}
+    stream = {"buffering": NEVER, "transforms": [PARTS, hook], "destination": to_folder(tmp_path)}
+    async with running(tmp_path, {"app": {**stream, "errors": to_folder(tmp_path, "errors")}}) as one:
+        whole, half, lost = b'{"bad":1}{"bad":2}\n', b'{"good":3}{"bad":4}\n', b'{"drop":5}{"bad":6}\n'
+        for body in (whole, half, lost):
+            await put(one, body)
+        await one.flush("app")
+        assert letters(one) == [("Lambda.FunctionError", body) for body in (whole, b'{"bad":4}', lost)]
+        assert one.files.records() == ['{"GOOD":3}']
+        place = (await one.streams())["app"]["destinations"]["folder"]
+        assert {key: place[key] for key in ("delivered", "dropped", "dead", "split")} == {
+            "delivered": 1,
+            "dropped": 1,
+            "dead": 3,
+            "split": 2,
+        }
+        assert set(imbalances(await one.metrics()).values()) == {0.0}
+
+
+async def test_what_was_given_up_is_a_letter_as_it_came(tmp_path: Path) -> None:
+    """What transforms made of a record could not go through them again: a letter of it holds what was sent to us."""
+    (tmp_path / "out").write_text("a file where a folder should be")
+    packed = gzip.compress(b'{"messageType":"DATA_MESSAGE","logEvents":[{"message":"a"},{"message":"b"}]}')
+    unpack = {"type": "decompress", "message_extraction": True}
+    split = {"type": "deaggregate", "sub_record_type": "delimited", "delimiter": "newline"}
+    stream = {"buffering": NEVER, "transforms": [unpack, split], "retry": {"deadline_seconds": 0}}
+    ends = {"destination": to_folder(tmp_path), "errors": to_folder(tmp_path, "errors")}
+    async with running(tmp_path, {"app": {**stream, **ends}}) as one:
+        await put(one, packed)
+        await one.flush("app")
+        assert letters(one) == [("Delivery.DeadlineExceeded", packed)]
+        assert dead(await one.streams()) == {"folder": 1}
+        assert set(imbalances(await one.metrics()).values()) == {0.0}
 
 
 async def test_errors_without_a_prefix_lie_under_the_prefix_of_the_data(tmp_path: Path) -> None:

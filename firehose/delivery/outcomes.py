@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Seque
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -132,7 +133,11 @@ class Passage:
         self.split.update(self.rows.column("row").filter(pc.greater(self.rows.column("part"), 0)).to_pylist())
 
     def outcome(self) -> Outcome:
-        return Outcome(self.rows, self.refused, self.dropped)
+        if not self.split or not len(self.refused):
+            return Outcome(self.rows, self.refused, self.dropped)
+        going = set(self.rows.column("row").to_pylist())
+        ended = pa.array(sorted(self.split - going), pa.int32())
+        return Outcome(self.rows, as_they_came(self.refused, ended, self.given), self.dropped)
 
     def _as_they_came(self, refused: Rejections) -> Rejections:
         """With the user's own bytes, whatever earlier transforms made of them: that is what can be sent again. Only of
@@ -147,6 +152,20 @@ class Passage:
             is_part = pc.is_in(numbers, pa.array(sorted(self.split), pa.int32())).combine_chunks()
             whole = pc.if_else(is_part, table.column("record").combine_chunks(), whole)
         return Rejections(table.set_column(1, REJECTION_SCHEMA.field("record"), whole))
+
+
+def as_they_came(refused: Rejections, ended: pa.Int32Array, given: pa.RecordBatch | pa.Table) -> Rejections:
+    """One letter for each record of `given` that `ended` names, none of which goes its way, with the user's own bytes:
+    what transforms made of a record cannot be sent through them again. The others' rows stay letters of their own.
+    """
+    numbers = refused.table.column("row").combine_chunks()
+    firsts = np.zeros(len(numbers), bool)
+    firsts[np.unique(numbers, return_index=True)[1]] = True
+    table = refused.table.filter(pc.or_(pa.array(firsts), pc.invert(pc.is_in(numbers, ended))))
+    numbers = table.column("row").combine_chunks()
+    places = pc.if_else(pc.is_in(numbers, ended), pc.index_in(numbers, given.column("row")), None)
+    whole = pc.coalesce(given.column("record").take(places), table.column("record"))
+    return Rejections(table.set_column(1, REJECTION_SCHEMA.field("record"), whole))
 
 
 def verify(given: pa.RecordBatch, outcome: Outcome, who: str) -> None:

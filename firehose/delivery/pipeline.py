@@ -15,6 +15,7 @@ from itertools import chain
 from weakref import WeakValueDictionary
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from firehose import observe
 from firehose.contracts import Destination, Hook, Outbox, Refused, Retry, Transform
@@ -152,9 +153,12 @@ class Pipeline:
         async with self.line(segment) as line:
             with _our_side():
                 passes = await self._passes(segment, line)
-                refuse = partial(_all_refused, passes, code, reason, attempts)
-                receipt = Receipt(refused=await self.threads.run(refuse))
-                return await self._conclude(segment, line, passes.complete(), receipt, attempts)
+                refused = await self.threads.run(partial(_all_refused, passes, code, reason, attempts))
+                tally = passes.complete()
+                if line.transforms and len(refused):
+                    given = await self.outbox.open(segment)
+                    refused = await self.threads.run(partial(_as_they_came, given, refused, tally))
+                return await self._conclude(segment, line, tally, Receipt(refused=refused), attempts)
 
     async def _passes(self, segment: Segment, line: Line) -> Passes:
         given = await self.outbox.open(segment)
@@ -233,6 +237,20 @@ def _repeatable(line: Line) -> bool:
 def _all_refused(passes: Passes, code: str, reason: str, attempts: int) -> Rejections:
     parts = [Rejections.of(rows, dead_letters.DELIVERY, code, reason, attempts).table for rows in passes.slices()]
     return Rejections(pa.concat_tables([Rejections().table, *parts]))
+
+
+def _as_they_came(given: Batch, refused: Rejections, tally: Tally) -> Rejections:
+    """The records that the refused rows were made of, one letter each; the tally follows. Where some rows of a record
+    were refused before, each row is a letter of its own: the record would bring these again.
+    """
+    numbers = pc.unique(refused.table.column("row").combine_chunks())
+    ended = numbers.filter(pc.invert(pc.is_in(numbers, tally.rejected.table.column("row").combine_chunks())))
+    came = [rows.select(["row", "record"]).filter(pc.is_in(rows.column("row"), ended)) for rows in given.slices()]
+    letters = outcomes.as_they_came(refused, ended, pa.Table.from_batches(came).combine_chunks())
+    fewer = len(refused) - len(letters)
+    tally.delivered -= fewer
+    tally.split -= fewer
+    return letters
 
 
 def _attempted(refused: Rejections, attempts: int) -> Rejections:
