@@ -69,11 +69,14 @@ def named(
     Raises `Unreadable`.
     """
 
-    def told(name: str) -> Told | None:
-        found = told_by(name)
-        return found if only in (None, found[0]) else None
+    bucket_wide = place.startswith(BUCKET)
 
-    if not place.startswith(BUCKET):
+    def told(name: str) -> Told | None:
+        found = stream, error_type = told_by(name)
+        data = bucket_wide and stream and not error_type  # a key of letters has the type; a file may have lost it
+        return found if only in (None, stream) and not data else None
+
+    if not bucket_wide:
         return Place(*_local(place, disk), told)
     bucket, _, prefix = place.removeprefix(BUCKET).partition("/")
     options = AwsOptions(endpoint_url=endpoint_url)

@@ -130,6 +130,7 @@ def test_a_bucket_that_amazon_wrote(server: S3Server) -> None:
     for name, body in {
         f"raw/processing-failed/2026/03/01/12/{AWS_OBJECT}": document(b"one"),
         f"raw/AmazonOpenSearchService_failed/2026/03/01/12/{AWS_OBJECT}.gz": document(b"two"),
+        f"raw/2026/03/01/12/{AWS_OBJECT}": b"data of the same stream",
         "raw/x": document(b"three"),
         "rest": b"data",
     }.items():
