@@ -212,6 +212,9 @@ class Deliveries:
 
     def _pause(self, reason: str) -> None:
         """From now on one attempt at a time, `probe_seconds` apart, until one succeeds."""
+        if not self.status.paused:
+            place = {"stream": self.stream, "destination": self.destination}
+            observe.log.error("delivery.paused", **place, reason=reason, probe_seconds=self._options.probe_seconds)
         self.status.paused = reason
         self._probe_at = self._runtime.monotonic() + self._options.probe_seconds
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 from far_sides import Bench, retries
+from structlog.testing import capture_logs
 from virtual_time import passed, run
 
 from firehose.contracts import Refused, Retry
@@ -340,8 +341,8 @@ def test_resume_ends_waits_for_a_retry() -> None:
 
 
 def test_failing_error_output_pauses_and_recovers_by_itself() -> None:
-    """While dead letters cannot be set down the stream says that it is paused, probes, loses nothing, and goes on
-    when they can.
+    """While dead letters cannot be set down the stream says that it is paused, in the log once, probes, loses nothing,
+    and goes on when they can.
     """
     bench = Bench()
     bench.errors.script = retries(3, "errors bucket is gone")
@@ -355,7 +356,10 @@ def test_failing_error_output_pauses_and_recovers_by_itself() -> None:
             await until(lambda: bool(bench.outbox.committed))
             assert bench.deliveries.status.paused == ""
 
-    run(scene())
+    with capture_logs() as logs:
+        run(scene())
+    (told,) = [log for log in logs if log["event"] == "delivery.paused"]
+    assert (told["log_level"], told["reason"]) == ("error", "the error output fails: errors bucket is gone")
     assert [round(time) for time, _ in bench.errors.attempts] == [0, 60, 120, 180]
     assert bench.outbox.committed[segment.key].dead == 1
     assert bench.far.stored == {str(segment): [b"b"]}
