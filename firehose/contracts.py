@@ -105,7 +105,11 @@ class Outbox(Protocol):
         ...
 
     async def open(self, segment: Segment) -> Batch:
-        """The segment's records, as they were taken in."""
+        """The segment's records, as they were taken in. An attempt begins: if the process dies, it may be to blame."""
+        ...
+
+    async def read(self, segment: Segment) -> Batch:
+        """The same, for work that is done elsewhere: nobody blames the segment if this process dies meanwhile."""
         ...
 
     async def kept(self, segment: Segment) -> Iterable[Outcome] | None:

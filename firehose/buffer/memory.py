@@ -167,6 +167,9 @@ class MemoryOutbox:
 
     async def open(self, segment: Segment) -> Batch:
         self._said.trying.add(self._place(segment))
+        return await self.read(segment)
+
+    async def read(self, segment: Segment) -> Batch:
         records, opened_ms = self._said.sealed[segment], int(segment.opened_at.timestamp() * 1000)
         count = records.num_rows
         arrivals = pa.repeat(pa.scalar(opened_ms, pa.int64()), count)

@@ -254,6 +254,9 @@ class DiskOutbox:
     async def open(self, segment: Segment) -> Batch:
         return await self._blocking(partial(self._open, segment))
 
+    async def read(self, segment: Segment) -> Batch:
+        return await self._blocking(partial(reading.batch, self._disk, self._data_dir, segment))
+
     async def kept(self, segment: Segment) -> Iterable[Outcome] | None:
         path = layout.file_of(self._data_dir, segment, layout.OUT)
         found = await self._blocking(partial(outcome.read, self._disk, path))

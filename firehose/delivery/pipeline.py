@@ -178,7 +178,8 @@ class Pipeline:
     async def _keep(self, segment: Segment, line: Line) -> None:
         async with self.outcomes.turn(segment):
             if await self.outbox.kept(segment) is None:
-                given = await self.outbox.open(segment)
+                elsewhere = all(isinstance(step, Hook) for step in line.transforms)
+                given = await (self.outbox.read(segment) if elsewhere else self.outbox.open(segment))
 
                 def ask(hook: Hook, rows: pa.RecordBatch) -> Awaitable[Outcome]:
                     return self.watch.ask(segment.stream, hook, rows, self.runtime.monotonic)

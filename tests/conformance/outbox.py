@@ -127,12 +127,15 @@ async def outcomes_are_kept(harness: Harness) -> None:
 
 
 async def deaths_are_counted(harness: Harness) -> None:
-    """A crash in the middle of an attempt counts; one after a rest, or before any attempt, does not. Whoever was
-    survived starts anew.
+    """A crash in the middle of an attempt counts; one after a rest, before any attempt, or while work is done
+    elsewhere, does not. Whoever was survived starts anew.
     """
     segment = await _one(harness)
     counts = []
-    for steps in ("open", "open", "", "open rest", "open"):
+    for steps in ("open", "open", "read", "open rest", "open"):
+        if "read" in steps:
+            records = next(iter((await harness.outbox().read(segment)).slices())).column("record")
+            assert records.to_pylist() == [b"a", b"b"]
         if "open" in steps:
             await harness.outbox().open(segment)
         if "rest" in steps:

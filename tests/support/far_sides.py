@@ -74,6 +74,9 @@ class MemoryOutbox:
     async def open(self, segment: Segment) -> Batch:
         await self._step("open")
         self.trying.add(segment.key)
+        return await self.read(segment)
+
+    async def read(self, segment: Segment) -> Batch:
         rows = self.records[segment.key]
         starts = range(0, rows.num_rows, self.rows_per_slice)
         return Batch(segment, lambda: (rows.slice(start, self.rows_per_slice) for start in starts))
