@@ -23,7 +23,7 @@ from firehose.runtime import Runtime
 
 HELD_IN_ROW = 3
 DEATHS = 3
-PREPARING = 8  # segments of a stream that the user's code has at once
+ASIDE = 8  # segments of a stream beyond `segments_per_stream`, while the user's code has as many
 DEADLINE_CODE = "Delivery.DeadlineExceeded"
 
 
@@ -71,7 +71,7 @@ class Deliveries:
         self._runtime = runtime
         self._changed = changed
         self._room = asyncio.Semaphore(options.segments_per_stream)
-        self._preparing = asyncio.Semaphore(PREPARING)
+        self._taken = asyncio.Semaphore(options.segments_per_stream + ASIDE)
         self._held_in_row = 0
         self._probe_at = 0.0
         self._probing = asyncio.Lock()
@@ -82,6 +82,7 @@ class Deliveries:
     async def run(self) -> None:
         """Works until the outbox is closed, and leaves nothing under way."""
         async for segment in self._outbox.sealed():
+            await self._taken.acquire()
             await self._room.acquire()
             self.under_way += 1
             task = asyncio.create_task(self._see_to_its_end(segment))
@@ -122,6 +123,7 @@ class Deliveries:
         finally:
             self.under_way -= 1
             self._room.release()
+            self._taken.release()
             self._changed()
 
     async def _last_chance(self, segment: Segment) -> None:
@@ -162,12 +164,11 @@ class Deliveries:
     @asynccontextmanager
     async def _aside(self) -> AsyncIterator[None]:
         """While the user's code has a segment, however long, others of its stream go on."""
-        async with self._preparing:
-            self._room.release()
-            try:
-                yield
-            finally:
-                await self._room.acquire()
+        self._room.release()
+        try:
+            yield
+        finally:
+            await self._room.acquire()
 
     async def _work(self, segment: Segment, patience: Patience) -> Totals:
         if patience.given_up is not None:

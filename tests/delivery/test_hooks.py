@@ -110,7 +110,7 @@ def test_a_segment_that_hangs_holds_up_no_other() -> None:
     """While the user's code has one segment for long, more than fit side by side are delivered, and it still ends."""
     bench = Bench(Waits(hanging), segments_per_stream=1, workers=1)
     slow = bench.outbox.add(b"hang")
-    others = [bench.outbox.add(b"x%d" % n) for n in range(5)]
+    others = [bench.outbox.add(b"x%d" % n, first=1 + n) for n in range(5)]
 
     async def lived() -> None:
         working = asyncio.create_task(bench.work_off())
@@ -120,6 +120,15 @@ def test_a_segment_that_hangs_holds_up_no_other() -> None:
 
     run(lived())
     assert slow.key in bench.outbox.committed
+
+
+def test_many_segments_wait_for_the_users_code() -> None:
+    """However many there are, and however few are delivered at once, none waits for another for ever."""
+    bench = Bench(Waits(lambda record: 1.0, at_once=4), segments_per_stream=1, workers=1)
+    for number in range(40):
+        bench.outbox.add(b"x", first=number)
+    run(bench.work_off())
+    assert len(bench.outbox.committed) == 40
 
 
 def test_slices_are_worked_on_side_by_side_and_kept_in_order() -> None:
