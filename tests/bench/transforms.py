@@ -9,8 +9,10 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,11 +22,18 @@ from put_to_work import working
 
 from firehose.contracts import Transform
 from firehose.formats import contents
+from firehose.hooks.program import Run
+from firehose.model import Outcome
 from firehose.rows import replaced
+from firehose.sample import access_lines
 from transforms.append_delimiter import AppendDelimiter
 from transforms.csv_to_json import CsvToJson
 from transforms.deaggregate import Deaggregate
 from transforms.decompress import Decompress
+from transforms.jq import program as jq
+from transforms.log_to_json import LogToJson
+from transforms.redact import Redact
+from transforms.sql import program as sql
 
 SLICE_BYTES = 1 << 20
 RECORD_BYTES = 512
@@ -52,6 +61,8 @@ def padded(text: bytes, size: int = RECORD_BYTES) -> bytes:
 OBJECT = padded(b'{"level":"INFO","status":200,"ok":true,"tags":["a","b"],"from":{"ip":"10.0.0.1"},"message":"%"}\n')
 LINE = padded(b'2026-03-01T12:00:00Z,GET,/index/path.html,200,12345,"Mozilla, 5.0",%,10.0.0.1\n')
 EVENTS = [{"id": f"{n:056d}", "timestamp": 1510109208016 + n, "message": f"{n * 7919} " + "x" * 300} for n in range(40)]
+SELECT = "SELECT level, status FROM records"
+ACCESS = next(access_lines(Random(1))) + b"\n"
 LOGS = json.dumps({"messageType": "DATA_MESSAGE", "logGroup": "g", "logStream": "s", "logEvents": EVENTS}).encode()
 PACKED = gzip.compress(LOGS, 6)
 
@@ -68,6 +79,27 @@ def delimited() -> Transform:
     return working(Deaggregate, sub_record_type="delimited", delimiter="####")
 
 
+def query(program: Callable[[Mapping[str, Any]], Run], **options: object) -> Transform:
+    """A program that workers run, in this process: what it costs beside being sent there and back."""
+    run = program(options)
+
+    class Here:
+        repeatable = False
+
+        def __call__(self, given: pa.RecordBatch, /) -> Outcome:
+            return run(given, lambda index: None)
+
+    return Here()
+
+
+def logs() -> Transform:
+    return working(LogToJson, format="apache_combined")
+
+
+def mask() -> Transform:
+    return working(Redact, fields={"from.ip": "mask"})
+
+
 CASES = (
     Case("append_delimiter", 0.5, lambda: working(AppendDelimiter), OBJECT.rstrip(b"\n")),
     Case("deaggregate, one", 2, objects, OBJECT),
@@ -77,11 +109,15 @@ CASES = (
     Case("csv_to_json, infer", 10, lambda: csv(types="infer", null_values=["-"]), LINE),
     Case("decompress", 2, lambda: working(Decompress), PACKED, counts=len(LOGS)),
     Case("decompress, messages", 3, lambda: working(Decompress, message_extraction=True), PACKED, counts=len(LOGS)),
+    Case("log_to_json, apache_combined", 40, logs, ACCESS, counts=len(ACCESS)),
+    Case("redact, one field", 15, mask, OBJECT),
+    Case("jq", 100, lambda: query(jq, query="{level, status}", raw=False), OBJECT),
+    Case("sql", 40, lambda: query(sql, query=SELECT, columns=None, memory_mib=512), OBJECT),
 )  # fmt: skip
 
 
 def measured(scale: Scale) -> Figures:
-    passes = scale.of(200, 2)
+    passes = scale.of(50, 2)
     figures = {case.figure: seconds_per_gb(case, passes) for case in CASES}
     return {**figures, "floor": copying(passes)}
 
