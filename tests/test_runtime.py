@@ -99,7 +99,7 @@ async def test_close() -> None:
         gate.wait(SECONDS)
         return "done"
 
-    threads = Pool("test", 1)
+    threads = Pool("closing", 1)
     under_way = asyncio.create_task(threads.run(call))
     await asyncio.sleep(0)
     waiting = asyncio.create_task(threads.run(lambda: "never"))
@@ -113,7 +113,7 @@ async def test_close() -> None:
     assert await under_way == "done"
     with pytest.raises(RuntimeError, match="closed"):
         await threads.run(lambda: None)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("test_")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("closing_")]
 
 
 async def test_every() -> None:
