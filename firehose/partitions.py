@@ -1,0 +1,71 @@
+"""Dynamic partitions: what one is called, and which of them are active.
+
+A partition is the values of its keys. It travels as text, in the column `partition` of outcomes and in
+`Batch.partition`, so that a name can be made of it after any restart: JSON of [namespace, key, value] triples, by
+namespace, then in the order of the configuration's keys. Source: firehose.md sections 5.1 and 9.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+COLUMN = "partition"  # of an outcome's rows: dictionary<int32, string>; rows that share a partition lie side by side
+FROM_QUERY, FROM_LAMBDA, FROM_COLUMN = "partitionKeyFromQuery", "partitionKeyFromLambda", "column"
+
+
+def encode(keys: Iterable[tuple[str, str, str]]) -> str:
+    """Namespace, key and value of each key of a partition."""
+    return json.dumps(list(keys), ensure_ascii=False, separators=(",", ":"))
+
+
+def decode(partition: str) -> dict[str, dict[str, str]]:
+    """Namespace to key to value, in order."""
+    keys: dict[str, dict[str, str]] = {}
+    for namespace, key, value in json.loads(partition):
+        keys.setdefault(namespace, {})[key] = value
+    return keys
+
+
+class ActivePartitions:
+    """Which partitions of each stream have rows that are not delivered yet. Thread-safe; one for a delivery half."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tables: dict[tuple[str, str], Callable[[], Collection[str]]] = {}
+        self._admitted: defaultdict[str, set[str]] = defaultdict(set)
+
+    def follow(self, stream: str, destination: str, active: Callable[[], Collection[str]]) -> None:
+        """From now on `active` is asked which partitions are active at this destination."""
+        with self._lock:
+            self._tables[stream, destination] = active
+
+    def admit(self, stream: str, partitions: Iterable[str], limit: int) -> set[str]:
+        """Opens partitions, as many as `limit` allows beside those that are active; those that it does not allow."""
+        with self._lock:
+            taken = self._admitted[stream]
+            taken.update(*(active() for place, active in self._tables.items() if place[0] == stream))
+            refused = set()
+            for partition in partitions:
+                if partition in taken:
+                    continue
+                if len(taken) < limit:
+                    taken.add(partition)
+                else:
+                    refused.add(partition)
+            return refused
+
+    def counted(self) -> Mapping[str, int]:
+        """How many partitions of each stream are active."""
+        with self._lock:
+            counts: defaultdict[str, set[str]] = defaultdict(set)
+            for (stream, _), active in self._tables.items():
+                counts[stream].update(active())
+            return {stream: len(names) for stream, names in counts.items()}
+
+    def settled(self, stream: str) -> None:
+        """No outcome of the stream is being made now: only what the tables tell is active."""
+        with self._lock:
+            self._admitted[stream].clear()

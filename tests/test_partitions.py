@@ -1,0 +1,34 @@
+"""Partitions: their names, and which are active."""
+
+from __future__ import annotations
+
+from firehose import partitions
+from firehose.partitions import ActivePartitions
+
+
+def test_round_trip() -> None:
+    """A partition's text tells its keys and values again, whatever is in them."""
+    keys = [("partitionKeyFromQuery", "customer", 'a"/ü\n'), ("partitionKeyFromLambda", "day", "1")]
+    assert partitions.decode(partitions.encode(keys)) == {
+        "partitionKeyFromQuery": {"customer": 'a"/ü\n'},
+        "partitionKeyFromLambda": {"day": "1"},
+    }
+
+
+def test_limit() -> None:
+    """No more partitions are opened than the limit allows beside those with rows still to deliver."""
+    active = ActivePartitions()
+    waiting = {"a", "b"}
+    active.follow("s", "d", lambda: waiting)
+    assert active.admit("s", ["b", "c", "d"], limit=3) == {"d"}
+    assert active.admit("s", ["c", "e"], limit=3) == {"e"}
+    active.settled("s")
+    assert active.admit("s", ["e"], limit=3) == set()
+    assert active.counted() == {"s": 2}
+
+
+def test_streams_apart() -> None:
+    """One stream's partitions do not count against another's limit."""
+    active = ActivePartitions()
+    active.follow("one", "d", lambda: {"a", "b"})
+    assert active.admit("two", ["c"], limit=1) == set()
