@@ -18,12 +18,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from firehose.blocks import GIB, LARGEST
 from firehose.compression import Piece
-from firehose.config import GIB, LARGEST, DestinationBlock
 from firehose.contracts import Memo, Refused, Retry
 from firehose.model import Batch, Receipt
 from firehose.objects import ObjectEncoder, ObjectOptions
 from firehose.registry import Site
+from firehose.stream_config import DestinationBlock
 
 PARTIAL = ".partial"  # readers of folders (Spark, Hive, shells) pass over names that begin with a dot
 PROBE = "probe"

@@ -18,12 +18,13 @@ from urllib.parse import urlencode
 from pydantic import Field, model_validator
 
 from firehose import aws
+from firehose.blocks import MIB
 from firehose.compression import Piece
-from firehose.config import MIB, DestinationBlock
 from firehose.contracts import Memo, Refused, Retry
 from firehose.model import Batch, Receipt
 from firehose.objects import ObjectEncoder, ObjectOptions
 from firehose.registry import Site
+from firehose.stream_config import DestinationBlock
 
 Acl = Literal[
     "private",

@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from firehose import yaml_file
 from firehose.yaml_file import Path, YamlFile
 
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+LARGEST = 1e12  # of what has no bound of its own: a float of bytes or seconds is still far from infinite
+
 
 class Block(BaseModel):
     """A block of the file: unknown keys are refused, values never change."""

@@ -11,14 +11,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from firehose import blocks, registry, yaml_file
-from firehose.blocks import Block
+from firehose.blocks import LARGEST, Block
 from firehose.buffer import layout
 from firehose.catalogue import BACKUP, backup_block
+from firehose.stream_config import DestinationBlock, Stream, StreamConfig, TransformBlock
 from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
 
 STREAMS = "delivery_streams"
@@ -26,10 +27,6 @@ STREAM_NAME = r"(?!\.{1,2}$)[a-zA-Z0-9_.-]{1,64}"
 # Keys of a destination that follow a segment's own version of the definition; the others follow the newest.
 SEGMENT_KEYS = ("prefix", "time_zone", "file_extension", "compression", "format", "delimiter")
 WORKER_ENVIRONMENT = ("PATH", "PYTHONPATH", "HOME", "USER", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
-MIB = 1024 * 1024
-GIB = 1024 * MIB
-DECOMPRESSING, SPLITTING, SHAPING, DELIMITING = range(4)  # AWS's order of steps: firehose.md section 8.1
-LARGEST = 1e12  # of what has no bound of its own: a float of bytes or seconds is still far from infinite
 
 
 class ServiceOptions(Block):
@@ -83,126 +80,12 @@ class DeliveryOptions(Block):
     probe_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 60
 
 
-class BufferingOptions(Block):
-    """When a segment is sealed: firehose.md section 4. Whichever comes first; zero seconds delivers at once."""
-
-    size_mib: Annotated[float, Field(gt=0, le=1024)] = 5
-    interval_seconds: Annotated[float, Field(ge=0, le=86400)] = 300
-
-
-class RetryOptions(Block):
-    """How long a failing delivery is tried. Without a deadline: for as long as the buffer holds."""
-
-    deadline_seconds: Annotated[float, Field(ge=0, le=LARGEST)] | None = None
-
-
-class DirectPut(Block):
-    """Records come in over HTTP."""
-
-    type: Literal["direct_put"] = "direct_put"
-
-
-class DestinationBlock(Block):
-    """What every destination's block may say. A plug-in's options derive from it."""
-
-    CONNECTION: ClassVar[tuple[str, ...]] = ()  # keys that say how to reach the far side, and as whom
-
-    type: str
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{0,64}$")] = ""
-    retry: RetryOptions = RetryOptions()
-
-    def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
-        """What is wrong with the block in this stream's company: key and message."""
-        yield from ()
-
-    def beside(self, destinations: Iterable[DestinationBlock]) -> Self:
-        """The block as the error output of a stream with these destinations."""
-        return self
-
-    def place(self) -> tuple[str, ...] | None:
-        """Where it writes, comparable with others' places; None where that says nothing."""
-        return None
-
-    def local_folder(self) -> str | None:
-        """The folder of this machine that all it writes is in, as far as that is fixed; None where there is none."""
-        return None
-
-
-class TransformBlock(Block):
-    """What every transform's block may say. A plug-in's options derive from it."""
-
-    STAGE: ClassVar[int] = SHAPING  # when it runs, wherever in the list it stands; within a stage in the list's order
-
-    type: str
-
-    def calls(self) -> str:
-        """The user's code that it calls, for people; empty where there is none."""
-        return ""
-
-
-class Stream(Block):
-    """A delivery stream's own keys. Its plug-in blocks are read with the plug-ins' own options; here they are raw, and
-    may hold secrets, so that they are never shown.
-    """
-
-    source: DirectPut = DirectPut()
-    buffering: BufferingOptions = BufferingOptions()
-    limit_gib: Annotated[float, Field(gt=0, le=LARGEST)] = 20
-    max_record_kib: Annotated[float, Field(gt=0, le=10240)] = 1000
-    delimiter: str = "newline"
-    wrap: Literal["none", "message"] = "none"
-    validate_json: Annotated[bool, Field(alias="validate")] = False
-    strict: bool = False
-    transforms: Annotated[tuple[dict[str, Any], ...], Field(repr=False)] = ()
-    destination: Annotated[dict[str, Any] | None, Field(repr=False)] = None
-    destinations: Annotated[tuple[dict[str, Any], ...] | None, Field(repr=False)] = None
-    errors: Annotated[dict[str, Any] | None, Field(repr=False)] = None
-    backup: Annotated[dict[str, Any] | None, Field(repr=False)] = None
-    retry: RetryOptions = RetryOptions()
-
-
 class Document(Block):
     """The whole file."""
 
     service: ServiceOptions = ServiceOptions()
     delivery: DeliveryOptions = DeliveryOptions()
     delivery_streams: dict[str, Stream] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class StreamConfig:
-    """A delivery stream, read and resolved. `destinations` by name, in the file's order."""
-
-    name: str
-    options: Stream
-    destinations: Mapping[str, DestinationBlock]
-    errors: DestinationBlock | None
-    transforms: tuple[TransformBlock, ...] = ()
-
-    @property
-    def delimiter(self) -> bytes:
-        """What follows each record that a log agent posts."""
-        return delimiter_bytes(self.options.delimiter)
-
-    @property
-    def size_bytes(self) -> int:
-        return max(1, int(self.options.buffering.size_mib * MIB))
-
-    def blocks(self) -> Iterator[tuple[Path, DestinationBlock]]:
-        """Every block that says where something goes, and where in the definition it stands."""
-        single = self.options.destinations is None
-        for index, (name, block) in enumerate(self.destinations.items()):
-            if name == BACKUP and self.options.backup is not None:
-                yield ("backup",), block
-            else:
-                yield ("destination",) if single else ("destinations", index), block
-        if self.errors is not None:
-            yield ("errors",) if self.options.errors is not None else ("backup",), self.errors
-
-    def retry(self, destination: str) -> RetryOptions:
-        """The destination's own retry options where it gives any, else the stream's."""
-        own = self.destinations[destination]
-        return own.retry if "retry" in own.model_fields_set else self.options.retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +108,6 @@ def shared_places(config: Config) -> Iterator[str]:
             if place is not None and seen.setdefault(place, name) != name:
                 where = " ".join(part for part in place if part)
                 yield f"delivery streams '{seen[place]}' and '{name}' write to one place: {where}"
-
-
-def delimiter_bytes(text: str) -> bytes:
-    """`newline`, `none`, or the text itself."""
-    return {"newline": b"\n", "none": b""}.get(text, text.encode())
 
 
 def load(path: str) -> Config:

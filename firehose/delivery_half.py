@@ -32,6 +32,7 @@ import uvloop
 
 from firehose import allocator, config, observe
 from firehose.aws import Clients
+from firehose.blocks import MIB
 from firehose.buffer.disk import LocalDisk
 from firehose.buffer.outbox import DiskOutbox, Shelf
 from firehose.catalogue import Catalogue
@@ -82,7 +83,7 @@ class DeliveryHalf:
         self._workshop = Workshop(self._catalogue, data_dir, region, disk, self._threads, runtime, lookup, account_id)
         clients = self._workshop.shared.of(Clients)
         self._retention = Retention(self._catalogue, data_dir, region, lookup, disk, clients, runtime)
-        self._slots = Slots(options.workers, int(options.in_flight_mib * config.MIB))
+        self._slots = Slots(options.workers, int(options.in_flight_mib * MIB))
         self._deliveries: dict[tuple[str, str], Deliveries] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._trying_hooks: asyncio.Task[None] | None = None

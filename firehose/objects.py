@@ -17,10 +17,10 @@ from pydantic import Field, ValidationInfo, field_validator
 from firehose import naming
 from firehose.blocks import Block
 from firehose.compression import Piece, codec
-from firehose.config import DestinationBlock, StreamConfig, delimiter_bytes
 from firehose.formats import Format, format_named
 from firehose.model import Batch, Segment
 from firehose.registry import Site
+from firehose.stream_config import DestinationBlock, StreamConfig, delimiter_bytes
 
 T = TypeVar("T")
 ERROR_TYPE = "!{firehose:error-output-type}"

@@ -15,7 +15,7 @@ from firehose.runtime import Runtime, Threads
 
 if TYPE_CHECKING:
     from firehose.blocks import Block
-    from firehose.config import DestinationBlock, TransformBlock
+    from firehose.stream_config import DestinationBlock, TransformBlock
 
 T = TypeVar("T")
 TABLES: Mapping[str, Mapping[str, str]] = {

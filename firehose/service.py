@@ -18,9 +18,10 @@ import uvloop
 from firehose import allocator, observe
 from firehose import catalogue as catalogues
 from firehose import config as configuration
+from firehose.blocks import MIB
 from firehose.buffer import layout
 from firehose.buffer.disk import LocalDisk
-from firehose.config import MIB, Config
+from firehose.config import Config
 from firehose.contracts import Disk, Lock
 from firehose.courier import Asked, Courier, Inline, Process
 from firehose.http.admission import Admission

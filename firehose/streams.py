@@ -12,13 +12,14 @@ from functools import partial
 from typing import TypeVar
 
 from firehose import observe
+from firehose.blocks import GIB, MIB
 from firehose.buffer import layout, recovery
 from firehose.buffer.appender import DiskAppender, Limits, State
 from firehose.buffer.frame import Origins
 from firehose.buffer.ledger import read_book
 from firehose.buffer.recovery import Recovered
 from firehose.catalogue import Catalogue, Entry
-from firehose.config import GIB, MIB, Config, ServiceOptions, StreamConfig
+from firehose.config import Config, ServiceOptions
 from firehose.contracts import Disk
 from firehose.delivery_half import Message
 from firehose.ingest.intake import Intake
@@ -26,6 +27,7 @@ from firehose.ingest.splitting import SplitOptions
 from firehose.model import Segment, SegmentKey, Totals
 from firehose.runtime import Runtime
 from firehose.standing import PlaceStanding, StreamStanding
+from firehose.stream_config import StreamConfig
 
 T = TypeVar("T")
 SEAL_POLL_SECONDS = 0.002

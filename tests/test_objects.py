@@ -18,6 +18,7 @@ from destinations.folder import FolderOptions
 from firehose import config
 from firehose.objects import ObjectEncoder
 from firehose.runtime import Runtime, Threads
+from firehose.stream_config import StreamConfig
 from firehose.yaml_file import ConfigError
 
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -174,7 +175,7 @@ def test_place_is_comparable() -> None:
     assert options().place() != options(prefix="x/").place()
 
 
-def loaded(**stream: Any) -> config.StreamConfig:
+def loaded(**stream: Any) -> StreamConfig:
     return config.stream("app", stream)
 
 

@@ -11,11 +11,11 @@ from typing import Annotated, ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from firehose.config import DELIMITING, TransformBlock, delimiter_bytes
 from firehose.formats import delimited
 from firehose.model import Outcome
 from firehose.registry import Site
 from firehose.rows import replaced
+from firehose.stream_config import DELIMITING, TransformBlock, delimiter_bytes
 
 
 class AppendDelimiterOptions(TransformBlock):

@@ -23,11 +23,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from pydantic import Field, field_validator, model_validator
 
-from firehose.config import TransformBlock
 from firehose.formats import contents, delimited
 from firehose.model import Outcome
 from firehose.registry import Site
 from firehose.rows import parted, replaced
+from firehose.stream_config import TransformBlock
 
 ERROR_TYPE = "processing-failed"
 CODE = "Csv.NotParsable"

@@ -23,11 +23,12 @@ import pyarrow.compute as pc
 from pybase64 import b64decode
 from pydantic import Field, field_validator, model_validator
 
-from firehose.config import MIB, SPLITTING, TransformBlock, delimiter_bytes
+from firehose.blocks import MIB
 from firehose.formats import contents
 from firehose.model import Outcome
 from firehose.registry import Site
 from firehose.rows import parted, replaced, spread
+from firehose.stream_config import SPLITTING, TransformBlock, delimiter_bytes
 
 MOST = 500  # sub-records of one record; AWS's bound
 ERROR_TYPE = "processing-failed"

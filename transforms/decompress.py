@@ -16,11 +16,12 @@ import msgspec
 import pyarrow as pa
 from pydantic import Field
 
-from firehose.config import DECOMPRESSING, MIB, TransformBlock
+from firehose.blocks import MIB
 from firehose.inflating import GZIP_ERRORS, GZIP_MAGIC, TooLarge, gunzip
 from firehose.model import Outcome
 from firehose.registry import Site
 from firehose.rows import parted, replaced
+from firehose.stream_config import DECOMPRESSING, TransformBlock
 
 T = TypeVar("T")
 ERROR_TYPE = "decompression-failed"

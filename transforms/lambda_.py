@@ -17,7 +17,6 @@ import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
 from firehose import aws, observe
-from firehose.config import TransformBlock
 from firehose.contracts import Refused, Retry
 from firehose.hooks import lambda_style
 from firehose.hooks.options import PayloadOptions
@@ -26,6 +25,7 @@ from firehose.model import Outcome
 from firehose.registry import Site
 from firehose.rows import joined
 from firehose.runtime import Runtime, Threads
+from firehose.stream_config import TransformBlock
 
 ARN = r"arn:aws[a-zA-Z-]*:lambda:(?P<region>[a-z0-9-]+):\d{12}:function:"
 FUNCTION = rf"({ARN}|\d{{12}}:function:)?[a-zA-Z0-9_-]{{1,140}}(?P<qualifier>:(\$LATEST|[a-zA-Z0-9_-]{{1,128}}))?"

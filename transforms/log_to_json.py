@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from firehose import naming, yaml_file
-from firehose.config import TransformBlock
 from firehose.json_text.columns import objects, quoted, texts
 from firehose.logs.formats import FORMATS, LogFormat, Type, custom
 from firehose.logs.values import Company, to_json
@@ -24,6 +23,7 @@ from firehose.model import Outcome, Rejections
 from firehose.patterns import group_names
 from firehose.registry import Site
 from firehose.rows import refused_each, replaced
+from firehose.stream_config import TransformBlock
 
 LINE = "line"
 

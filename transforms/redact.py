@@ -17,7 +17,6 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from firehose import patterns
 from firehose.blocks import Block
-from firehose.config import TransformBlock
 from firehose.json_text import paths as json_paths
 from firehose.json_text.columns import texts
 from firehose.json_text.paths import Tree
@@ -25,6 +24,7 @@ from firehose.json_text.tokens import PatternMask
 from firehose.model import Outcome
 from firehose.registry import Site
 from firehose.rows import refused_each, replaced
+from firehose.stream_config import TransformBlock
 
 Action = Literal["drop", "hash", "mask"]
 Change = Callable[[bytes], str]  # what is to be read in the place of a value, which is given as it is written

@@ -21,8 +21,8 @@ from typing import Annotated, Any
 from pydantic import Field, PlainValidator, field_validator, model_validator
 
 from firehose import blocks, yaml_file
-from firehose.blocks import Block
-from firehose.config import MIB, STREAMS, Config
+from firehose.blocks import MIB, Block
+from firehose.config import STREAMS, Config
 from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
 
 SUFFIX = ".tests.yaml"

@@ -16,9 +16,10 @@ from firehose.buffer.disk import LocalDisk
 from firehose.cli import options
 from firehose.cli.serve import placed
 from firehose.cli.show import Failure, as_json, as_table, note
-from firehose.config import Config, DestinationBlock, TransformBlock
+from firehose.config import Config
 from firehose.contracts import Destination, Hook, Refused, Retry
 from firehose.runtime import Runtime
+from firehose.stream_config import DestinationBlock, TransformBlock
 
 CHECK_THREADS = 8
 Purpose = Literal["transform", "data", "errors"]

@@ -20,12 +20,13 @@ from firehose import observe, registry
 from firehose.buffer.disk import LocalDisk
 from firehose.cli.cases import Case
 from firehose.cli.differences import Difference, differences
-from firehose.config import Config, ServiceOptions, StreamConfig
+from firehose.config import Config, ServiceOptions
 from firehose.contracts import Hook, Retry, Transform
 from firehose.delivery.outcomes import awaited
 from firehose.model import ROW_SCHEMA, Batch, Outcome, Segment
 from firehose.rows import joined
 from firehose.runtime import Runtime, utc
+from firehose.stream_config import StreamConfig
 
 THREADS = 2
 LINES = 100  # of what a case's hooks print

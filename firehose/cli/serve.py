@@ -7,7 +7,8 @@ import sys
 from firehose import config as configuration
 from firehose.cli import options
 from firehose.cli.show import Failure, note
-from firehose.config import Config, DestinationBlock
+from firehose.config import Config
+from firehose.stream_config import DestinationBlock
 
 
 def serve(config: options.ConfigFile = None) -> None:

@@ -13,13 +13,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from firehose import observe
-from firehose.config import DeliveryOptions, RetryOptions
+from firehose.config import DeliveryOptions
 from firehose.contracts import Outbox, Refused, Retry
 from firehose.delivery.pipeline import ErrorOutputFailed, Obstructed, Pipeline
 from firehose.delivery.retry import Patience
 from firehose.delivery.slots import Slots
 from firehose.model import Segment, Totals
 from firehose.runtime import Runtime
+from firehose.stream_config import RetryOptions
 
 HELD_IN_ROW = 3
 DEATHS = 3

@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 from firehose import config, observe, registry
 from firehose.catalogue import BACKUP, Catalogue, Definition, Entry, backup_block, destination_blocks
-from firehose.config import SEGMENT_KEYS, DestinationBlock, RetryOptions, StreamConfig
+from firehose.config import SEGMENT_KEYS
 from firehose.contracts import Destination, Disk, Hook, Refused, Retry, Transform
 from firehose.delivery.pipeline import Line, Obstructed
 from firehose.model import Segment
 from firehose.runtime import Runtime, Threads
+from firehose.stream_config import DestinationBlock, RetryOptions, StreamConfig
 from firehose.yaml_file import ConfigError
 
 OF_ONE_DESTINATION = ("destination", "destinations", "backup", "transforms", "errors")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from firehose.blocks import Block
-from firehose.config import LARGEST, MIB, TransformBlock
+from firehose.blocks import LARGEST, MIB, Block
+from firehose.stream_config import TransformBlock
 
 
 class PayloadOptions(Block):

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from firehose.catalogue import BACKUP, Entry
-from firehose.config import DestinationBlock, StreamConfig
 from firehose.http.aws_json import Operation, choice, integer, read, structure, text
 from firehose.ingest.dialects.firehose_api import STREAM_NAME, TARGET, not_found, stream_type
+from firehose.stream_config import DestinationBlock, StreamConfig
 
 LIST_DEFAULT = 10
 DESCRIBE = structure(

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from destinations.folder import FolderOptions
 from destinations.s3 import S3Options
 from firehose.aws import AwsOptions, Clients
-from firehose.config import Config, StreamConfig
+from firehose.config import Config
 from firehose.contracts import Disk
 from firehose.delivery.workshop import error_output
 from firehose.letters.letter import Damage, Letter
 from firehose.letters.reading import letters, told_by
 from firehose.letters.shelf import FolderShelf, S3Shelf, Shelf, Unreadable
 from firehose.model import Stored
+from firehose.stream_config import StreamConfig
 
 Told = tuple[str, str]  # stream and error-output-type
 BUCKET = "s3://"

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from firehose import config, observe
 from firehose.aws import Clients
 from firehose.catalogue import Catalogue, Definition, backup_block
-from firehose.config import StreamConfig
 from firehose.contracts import Disk
 from firehose.model import Stored
 from firehose.naming import ERROR_TYPES
 from firehose.objects import ObjectOptions
 from firehose.runtime import Runtime
+from firehose.stream_config import StreamConfig
 from firehose.yaml_file import ConfigError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from sites import FlakyDisk, site
 
 from destinations.folder import Folder, FolderOptions
 from destinations.s3 import S3, S3Options
-from firehose.config import MIB
+from firehose.blocks import MIB
 from firehose.contracts import Destination, Memo, Retry
 from firehose.model import Batch, Receipt
 from firehose.runtime import Runtime, Threads

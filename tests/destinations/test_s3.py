@@ -18,7 +18,7 @@ from s3_server import KEYS, Answer, Fault, HoldReply, LoseReply, Reset, S3Server
 from sites import site
 
 from destinations.s3 import S3, S3Options, pieces
-from firehose.config import MIB
+from firehose.blocks import MIB
 from firehose.contracts import Refused, Retry
 from firehose.model import Receipt
 from firehose.runtime import Runtime, Threads

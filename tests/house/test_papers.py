@@ -13,6 +13,7 @@ import destinations
 import transforms
 from firehose import __version__, config, observe
 from firehose.cli import app
+from firehose.stream_config import Stream
 
 TABLES = {"destination": destinations.TABLE, "transform": transforms.TABLE}
 SLOTS = [(slot, name) for slot, table in TABLES.items() for name in table]
@@ -80,8 +81,8 @@ def test_example_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     (stream,) = shown.streams.values()
     assert shown.service == config.ServiceOptions()
     assert shown.delivery == config.DeliveryOptions()
-    assert stream.options == config.Stream(destination=stream.options.destination)
-    for block in (config.ServiceOptions, config.DeliveryOptions, config.Stream):
+    assert stream.options == Stream(destination=stream.options.destination)
+    for block in (config.ServiceOptions, config.DeliveryOptions, Stream):
         keys = {field.alias or name for name, field in block.model_fields.items()}
         assert [key for key in keys if not re.search(rf"\b{key}:", path.read_text())] == []
 

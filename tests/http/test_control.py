@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firehose.catalogue import Entry, State
-from firehose.config import BufferingOptions, DestinationBlock, Stream, StreamConfig
 from firehose.http.aws_json import AwsJson
 from firehose.http.control import Control
 from firehose.http.wire import Head
 from firehose.ingest.dialects.firehose_api import TARGET
+from firehose.stream_config import BufferingOptions, DestinationBlock, Stream, StreamConfig
 
 ACCOUNT = "123456789012"
 SERVICE = Session().get_service_model("firehose")

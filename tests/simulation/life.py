@@ -22,8 +22,8 @@ from simulation.witness import Witness
 from simulation.world import Process, World
 from virtual_time import passed
 
+from firehose.blocks import MIB
 from firehose.buffer import ledger
-from firehose.config import MIB
 from firehose.standing import PlaceStanding, StreamStanding
 
 TROUBLE_SECONDS = (10.0, 60.0)

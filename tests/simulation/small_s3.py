@@ -9,9 +9,9 @@ from pydantic import Field
 from simulation.world import running
 
 from destinations.s3 import S3, S3Options
-from firehose.config import DestinationBlock
 from firehose.contracts import Memo
 from firehose.model import Batch, Receipt
+from firehose.stream_config import DestinationBlock
 
 SmallMib = Annotated[float, Field(gt=0)]
 

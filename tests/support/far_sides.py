@@ -14,12 +14,13 @@ import pyarrow as pa
 from batches import Notes
 from virtual_time import VirtualRuntime
 
-from firehose.config import DeliveryOptions, RetryOptions
+from firehose.config import DeliveryOptions
 from firehose.contracts import Hook, Memo, Retry, Transform
 from firehose.delivery.loop import Deliveries
 from firehose.delivery.pipeline import Line, Pipeline
 from firehose.delivery.slots import Slots
 from firehose.model import Batch, Outcome, Receipt, Segment, SegmentKey, Totals
+from firehose.stream_config import RetryOptions
 
 Scripted = Exception | float | Receipt | None
 

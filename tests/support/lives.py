@@ -21,12 +21,13 @@ from virtual_time import VirtualRuntime, passed
 
 from firehose import config
 from firehose.buffer import inspect
-from firehose.config import Config, DestinationBlock, TransformBlock
+from firehose.config import Config
 from firehose.contracts import Memo
 from firehose.http.front import Front
 from firehose.model import Batch, Origin, Outcome, Receipt
 from firehose.registry import Site
 from firehose.service import Service
+from firehose.stream_config import DestinationBlock, TransformBlock
 
 DATA, OUT = "/data", "/out"
 POISON = b"poison"

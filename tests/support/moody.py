@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from destinations.folder import Folder, FolderOptions
-from firehose.config import DestinationBlock
 from firehose.contracts import Memo, Refused, Retry
 from firehose.model import Batch, Receipt
 from firehose.registry import Site
+from firehose.stream_config import DestinationBlock
 
 DEADLY = b"deadly"
 TABLE: Mapping[str, str] = {"moody": "moody:Moody"}

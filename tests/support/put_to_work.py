@@ -9,9 +9,9 @@ from batches import rows
 from sites import site
 from virtual_time import Inline
 
-from firehose.config import TransformBlock
 from firehose.contracts import Transform
 from firehose.model import Outcome
+from firehose.stream_config import TransformBlock
 
 
 def working(kind: Any, **keys: object) -> Transform:

@@ -1,0 +1,137 @@
+"""What a delivery stream's own definition may say: its keys, what every plug-in's block has, and the stream they make.
+
+How the definition is read, and what is wrong with it told, is `config`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from firehose.blocks import LARGEST, MIB, Block
+from firehose.catalogue import BACKUP
+from firehose.yaml_file import Path
+
+DECOMPRESSING, SPLITTING, SHAPING, DELIMITING = range(4)  # AWS's order of steps: firehose.md section 8.1
+
+
+class BufferingOptions(Block):
+    """When a segment is sealed: firehose.md section 4. Whichever comes first; zero seconds delivers at once."""
+
+    size_mib: Annotated[float, Field(gt=0, le=1024)] = 5
+    interval_seconds: Annotated[float, Field(ge=0, le=86400)] = 300
+
+
+class RetryOptions(Block):
+    """How long a failing delivery is tried. Without a deadline: for as long as the buffer holds."""
+
+    deadline_seconds: Annotated[float, Field(ge=0, le=LARGEST)] | None = None
+
+
+class DirectPut(Block):
+    """Records come in over HTTP."""
+
+    type: Literal["direct_put"] = "direct_put"
+
+
+class DestinationBlock(Block):
+    """What every destination's block may say. A plug-in's options derive from it."""
+
+    CONNECTION: ClassVar[tuple[str, ...]] = ()  # keys that say how to reach the far side, and as whom
+
+    type: str
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{0,64}$")] = ""
+    retry: RetryOptions = RetryOptions()
+
+    def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
+        """What is wrong with the block in this stream's company: key and message."""
+        yield from ()
+
+    def beside(self, destinations: Iterable[DestinationBlock]) -> Self:
+        """The block as the error output of a stream with these destinations."""
+        return self
+
+    def place(self) -> tuple[str, ...] | None:
+        """Where it writes, comparable with others' places; None where that says nothing."""
+        return None
+
+    def local_folder(self) -> str | None:
+        """The folder of this machine that all it writes is in, as far as that is fixed; None where there is none."""
+        return None
+
+
+class TransformBlock(Block):
+    """What every transform's block may say. A plug-in's options derive from it."""
+
+    STAGE: ClassVar[int] = SHAPING  # when it runs, wherever in the list it stands; within a stage in the list's order
+
+    type: str
+
+    def calls(self) -> str:
+        """The user's code that it calls, for people; empty where there is none."""
+        return ""
+
+
+class Stream(Block):
+    """A delivery stream's own keys. Its plug-in blocks are read with the plug-ins' own options; here they are raw, and
+    may hold secrets, so that they are never shown.
+    """
+
+    source: DirectPut = DirectPut()
+    buffering: BufferingOptions = BufferingOptions()
+    limit_gib: Annotated[float, Field(gt=0, le=LARGEST)] = 20
+    max_record_kib: Annotated[float, Field(gt=0, le=10240)] = 1000
+    delimiter: str = "newline"
+    wrap: Literal["none", "message"] = "none"
+    validate_json: Annotated[bool, Field(alias="validate")] = False
+    strict: bool = False
+    transforms: Annotated[tuple[dict[str, Any], ...], Field(repr=False)] = ()
+    destination: Annotated[dict[str, Any] | None, Field(repr=False)] = None
+    destinations: Annotated[tuple[dict[str, Any], ...] | None, Field(repr=False)] = None
+    errors: Annotated[dict[str, Any] | None, Field(repr=False)] = None
+    backup: Annotated[dict[str, Any] | None, Field(repr=False)] = None
+    retry: RetryOptions = RetryOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """A delivery stream, read and resolved. `destinations` by name, in the file's order."""
+
+    name: str
+    options: Stream
+    destinations: Mapping[str, DestinationBlock]
+    errors: DestinationBlock | None
+    transforms: tuple[TransformBlock, ...] = ()
+
+    @property
+    def delimiter(self) -> bytes:
+        """What follows each record that a log agent posts."""
+        return delimiter_bytes(self.options.delimiter)
+
+    @property
+    def size_bytes(self) -> int:
+        return max(1, int(self.options.buffering.size_mib * MIB))
+
+    def blocks(self) -> Iterator[tuple[Path, DestinationBlock]]:
+        """Every block that says where something goes, and where in the definition it stands."""
+        single = self.options.destinations is None
+        for index, (name, block) in enumerate(self.destinations.items()):
+            if name == BACKUP and self.options.backup is not None:
+                yield ("backup",), block
+            else:
+                yield ("destination",) if single else ("destinations", index), block
+        if self.errors is not None:
+            yield ("errors",) if self.options.errors is not None else ("backup",), self.errors
+
+    def retry(self, destination: str) -> RetryOptions:
+        """The destination's own retry options where it gives any, else the stream's."""
+        own = self.destinations[destination]
+        return own.retry if "retry" in own.model_fields_set else self.options.retry
+
+
+def delimiter_bytes(text: str) -> bytes:
+    """`newline`, `none`, or the text itself."""
+    return {"newline": b"\n", "none": b""}.get(text, text.encode())
