@@ -29,6 +29,7 @@ SAME = {"integer": "int", "long": "bigint", "bool": "boolean", "numeric": "decim
 TEXT_LIMITS = {"char": 255, "varchar": 65535}  # the longest that Hive knows
 DECIMAL_DIGITS = 38
 DEPTH_LIMIT = 64  # of types within types
+TYPES_LIMIT = 10_000  # of one schema: definitions that use others twice unfold to more than any memory
 ALL = (*PLAIN, "decimal(p,s)", "char(n)", "varchar(n)", "array<t>", "map<k,v>", "struct<name:t,...>")
 _TOKEN = re.compile(r"\s*(?:`((?:[^`]|``)+)`|([^\s<>(),:`]+)|([<>(),:]))")
 

@@ -25,6 +25,8 @@ class TableSchema:
         for name, _ in self.columns:
             if (lower := name.lower()) in seen:
                 raise ValueError(f"there are two columns {seen[lower]!r} and {name!r}; names differ by more than case")
+            if not name:
+                raise ValueError("a column has a name")
             seen[lower] = name
         if not self.columns:
             raise ValueError("a schema has at least one column")

@@ -20,6 +20,7 @@ def test_round_trip() -> None:
     ("columns", "says"),
     [
         ([], "at least one column"),
+        ([("", "int")], "a column has a name"),
         ([("a", "int"), ("A", "string")], "two columns 'a' and 'A'"),
         ([("a", "int"), ("a", "int")], "two columns 'a' and 'a'"),
         ([("a", "txt")], "column 'a': invalid type 'txt'"),
