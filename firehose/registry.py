@@ -49,6 +49,7 @@ class Site:
     runtime: Runtime
     shared: Shared = field(default_factory=Shared)
     account_id: str = "000000000000"
+    schemas: str = ""  # the folder of the versions of this stream's schema at this destination
 
     @property
     def stream_arn(self) -> str:

@@ -16,7 +16,10 @@ RESCUED = "_rescued"  # JSON of what does not fit the columns, of an inferred sc
 
 @dataclass(frozen=True)
 class TableSchema:
-    """Columns by name. No two names are equal but for their case: no engine that reads them could tell them apart."""
+    """Columns by name. No two names are equal but for their case: no engine that reads them could tell them apart.
+
+    A schema that is given has at least one; one that is inferred begins with none.
+    """
 
     columns: tuple[tuple[str, HiveType], ...]
 
@@ -28,14 +31,15 @@ class TableSchema:
             if not name:
                 raise ValueError("a column has a name")
             seen[lower] = name
-        if not self.columns:
-            raise ValueError("a schema has at least one column")
 
     @staticmethod
     def parsed(columns: Mapping[str, str] | Iterable[tuple[str, str]]) -> TableSchema:
         """Of types as text. Raises ValueError naming the column."""
         pairs = columns.items() if isinstance(columns, Mapping) else columns
-        return TableSchema(tuple((name, _column_type(name, text)) for name, text in pairs))
+        parsed = tuple((name, _column_type(name, text)) for name, text in pairs)
+        if not parsed:
+            raise ValueError("a schema has at least one column")
+        return TableSchema(parsed)
 
     def types(self) -> dict[str, str]:
         """Names and types as text: what `parsed` reads."""

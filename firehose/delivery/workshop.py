@@ -20,6 +20,7 @@ from firehose.contracts import Destination, Disk, Hook, Refused, Retry, Transfor
 from firehose.delivery.pipeline import Line, Obstructed
 from firehose.model import Segment
 from firehose.runtime import Runtime, Threads
+from firehose.schemas import versions
 from firehose.stream_config import DestinationBlock, RetryOptions, StreamConfig
 from firehose.yaml_file import ConfigError
 
@@ -161,8 +162,8 @@ class Workshop:
         return Line(self._steps[key], *ends)
 
     def _site(self, stream: str, destination: str, purpose: Literal["data", "errors"]) -> registry.Site:
-        place = (stream, destination, purpose)
-        return registry.Site(*place, self.region, self.disk, self.threads, self.runtime, self.shared, self.account_id)
+        doors = (self.region, self.disk, self.threads, self.runtime, self.shared, self.account_id)
+        return registry.Site(stream, destination, purpose, *doors, versions.folder(self.data_dir, stream, destination))
 
 
 def _doors(line: Line) -> list[Door]:

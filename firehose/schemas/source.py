@@ -17,10 +17,15 @@ from firehose.table_schema import TableSchema
 
 @dataclass(frozen=True, slots=True)
 class SchemaVersion:
-    """One state of a schema. Numbers of one source ascend; those of a schema that never changes are all 1."""
+    """One state of a schema. Numbers of one source ascend; those of a schema that never changes are all 1.
+
+    `whole` of a schema that grows: nothing more is added to it for this batch. What it still lacks goes to `_rescued`,
+    and is no reason to ask for a wider one.
+    """
 
     number: int
     schema: TableSchema
+    whole: bool = False
 
 
 class SchemaSource(Protocol):
@@ -43,7 +48,9 @@ class SchemaSource(Protocol):
         ...
 
     def widened(self, batch: Batch, memo: Memo) -> SchemaVersion:
-        """A version that has columns and fields for all that the batch holds, noted. Only where the schema grows."""
+        """A version that has columns and fields for all that the batch holds and that may have one, noted; it is
+        `whole`. Only where the schema grows.
+        """
         ...
 
     def document(self, version: SchemaVersion) -> bytes | None:

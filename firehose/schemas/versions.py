@@ -1,0 +1,137 @@
+"""The versions of a schema as they are kept: files in `<data_dir>/schemas/<stream>/<destination>`.
+
+    v000001.json   one version, for ever: JSON with a checksum (see `checked_json`); the same bytes lie beside the data
+    pinned         the version that batches follow from now on, whatever there is beside it
+
+A version is durable before anything follows it, so a number is never used twice for what has been sent. Damage is told
+and never guessed at: with another type for a column that was lost, objects would not read together any more. Beside a
+running service, people write `pinned` alone.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from firehose import checked_json
+from firehose.contracts import Disk, Retry
+from firehose.model import NewerFormat
+from firehose.schemas.source import SchemaVersion
+from firehose.table_schema import TableSchema
+
+PINNED = "pinned"
+NOTHING = TableSchema(())  # version 0, which every folder has: no file, no column
+
+
+def folder(data_dir: str, stream: str, destination: str) -> str:
+    """Where the versions of a stream's schema at one destination are kept."""
+    safe = destination if destination.strip(".") else destination.replace(".", "%2E")
+    return os.path.join(data_dir, "schemas", stream, safe)
+
+
+class Locks:
+    """One lock for each folder: of the segments that are under way side by side, one at a time changes a schema."""
+
+    def __init__(self) -> None:
+        self._mine = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+
+    def of(self, folder: str) -> threading.Lock:
+        with self._mine:
+            return self._locks.setdefault(folder, threading.Lock())
+
+
+class Versions:
+    """The files of one folder. Only whoever holds its lock may add one. Raises `Retry` where the disk fails or a file
+    is damaged, saying what to do.
+    """
+
+    def __init__(self, disk: Disk, folder: str) -> None:
+        self._disk = disk
+        self._folder = folder
+
+    def numbers(self) -> list[int]:
+        """Those there are, ascending."""
+        with _told(self._folder):
+            names = [name[1:-5] for name in self._disk.list(self._folder) if name[:1] == "v" and name[-5:] == ".json"]
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def newest(self) -> SchemaVersion | None:
+        numbers = self.numbers()
+        return self.read(numbers[-1]) if numbers else None
+
+    def read(self, number: int) -> SchemaVersion:
+        """A version that there is."""
+        if number == 0:
+            return SchemaVersion(0, NOTHING)
+        path = self._path(number)
+        with _told(path, f"copy {os.path.basename(path)} back to its place; the same file lies beside the data"):
+            said = self._decoded(path)
+            if said["version"] != number:
+                raise ValueError(f"it holds version {said['version']}")
+            return SchemaVersion(number, TableSchema.parsed(said["columns"]))
+
+    def content(self, number: int) -> bytes:
+        """The file of a version, byte for byte."""
+        with _told(self._path(number)):
+            return self._disk.read(self._path(number))
+
+    def note(self, number: int) -> Mapping[str, Any]:
+        """What was noted when the version was added."""
+        with _told(path := self._path(number)):
+            return {key: said for key, said in self._decoded(path).items() if key not in ("format", "columns")}
+
+    def add(self, schema: TableSchema, note: Mapping[str, Any]) -> SchemaVersion:
+        """The next version, durable; `note` stands in its file."""
+        number = max(self.numbers(), default=0) + 1
+        content = checked_json.encode({**note, "version": number, "columns": schema.types()}, indent=1)
+        with _told(self._path(number)):
+            self._disk.make_folder(self._folder)
+            self._disk.replace(self._path(number), content)
+        return SchemaVersion(number, schema)
+
+    def pinned(self) -> int | None:
+        """The version that batches follow; None where they follow the newest."""
+        with _told(path := self._pin_path, "pin a version again, or none: firehose schema pin"):
+            try:
+                number = self._decoded(path)["version"]
+            except FileNotFoundError:
+                return None
+            if not isinstance(number, int):
+                raise ValueError("it names no version")
+            return number
+
+    def pin(self, number: int | None) -> None:
+        """Has batches follow this version, or the newest; durable when it returns."""
+        with _told(path := self._pin_path):
+            if number is not None:
+                self._disk.replace(path, checked_json.encode({"version": number}))
+            elif self._disk.exists(path):
+                self._disk.remove(path)
+                self._disk.sync_folder(self._folder)
+
+    @property
+    def _pin_path(self) -> str:
+        return os.path.join(self._folder, PINNED)
+
+    def _path(self, number: int) -> str:
+        return os.path.join(self._folder, f"v{number:06d}.json")
+
+    def _decoded(self, path: str) -> dict[str, Any]:
+        return checked_json.decode(path, self._disk.read(path))
+
+
+@contextmanager
+def _told(path: str, way_out: str = "mend that; it is tried again") -> Iterator[None]:
+    """What can be wrong with a file, in words."""
+    try:
+        yield
+    except NewerFormat as error:
+        raise Retry(str(error)) from error
+    except OSError as error:
+        raise Retry(f"the schema's file {path}: {error.strerror or error}; {way_out}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Retry(f"the schema's file {path} is damaged ({error}); {way_out}") from error
