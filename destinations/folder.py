@@ -49,6 +49,7 @@ class Folder:
     """Delivers to a folder. One attempt at a time works on a name: an abandoned one may still write."""
 
     Options: ClassVar[type[DestinationBlock]] = FolderOptions
+    error_type: ClassVar[str] = "delivery-failed"  # AWS has no name for it: it loses such rows
 
     def __init__(self, options: FolderOptions, site: Site) -> None:
         self._root = posixpath.normpath(options.path)

@@ -106,6 +106,7 @@ class S3:
     """Delivers to a bucket."""
 
     Options: ClassVar[type[DestinationBlock]] = S3Options
+    error_type: ClassVar[str] = "delivery-failed"  # AWS has no name for it: it loses such rows
 
     def __init__(self, options: S3Options, site: Site) -> None:
         self._options = options

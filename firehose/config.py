@@ -115,8 +115,7 @@ def load(path: str) -> Config:
     try:
         text = FilePath(path).read_text(encoding="utf-8")
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConfigError(path, [Problem(0, "", f"cannot be read: {reason}")]) from None
+        raise ConfigError(path, [Problem(0, "", f"cannot be read: {error.strerror or error}")]) from None
     except UnicodeDecodeError as error:
         raise ConfigError(path, [Problem(0, "", f"is not UTF-8 text: {error}")]) from None
     return parse(path, text)
@@ -258,9 +257,7 @@ def _errors(options: Stream, path: Path, file: YamlFile) -> Block | None:
 
 
 def connected(given: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """An errors or backup block. Where it says nothing of the connection it has that of the first destination of its
-    type.
-    """
+    """An errors or backup block; the connection it does not speak of is that of the first destination of its type."""
     for other in others:
         if other.get("type") == given.get("type") and registry.has("destinations", str(given.get("type"))):
             keys = registry.destination_options(given["type"]).CONNECTION

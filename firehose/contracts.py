@@ -6,7 +6,7 @@ Every implementation, ours or a third party's, runs the conformance suite of its
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -33,22 +33,31 @@ class Unsure(Unavailable):
 class Retry(Exception):
     """A delivery that may succeed later. `after_seconds` is the far side's own wish, where it had one.
 
-    `done_rows` are rows (ordinals in the segment) that arrived already and need not be sent again.
+    `done_rows` are rows (ordinals in the segment) that arrived already, in this attempt or before, and need not be
+    sent again: when patience ends they count as delivered. `code` is AWS's name of the failure, where it has one.
     """
 
-    def __init__(self, reason: str, after_seconds: float | None = None, done_rows: pa.Int32Array | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        after_seconds: float | None = None,
+        done_rows: pa.Int32Array | None = None,
+        code: str | None = None,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.after_seconds = after_seconds
         self.done_rows = done_rows
+        self.code = code
 
 
 class Refused(Exception):
     """A delivery that can never succeed as it stands: repeating the same bytes is no use."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, code: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.code = code
 
 
 class Appender(Protocol):
@@ -198,8 +207,10 @@ class Destination(Protocol):
     ids. These derive only from the batch's `Segment`, `row`, `part` and `partition`. It raises `Retry` or `Refused`;
     anything else raised is a bug, and the segment is held. Only the pipeline decides about retries, deadlines, the
     error output and backup. It never hands over a batch without rows. `deliver` may run for several segments at once;
-    `close` may be called twice.
+    `close` may be called twice. `error_type` is the error-output-type of rows that it did not take in time.
     """
+
+    error_type: ClassVar[str]
 
     async def check(self) -> None:
         """Reaches the far side and proves that it may write there. Raises `Retry` or `Refused` saying what to mend."""

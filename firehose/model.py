@@ -47,6 +47,7 @@ REJECTION_SCHEMA = pa.schema(
         pa.field("message", pa.string(), nullable=False),
         pa.field("attempts", pa.int32(), nullable=False),
         pa.field("function", pa.string()),  # the ARN or the name of the user's code that it met
+        pa.field("extra", pa.string()),  # a JSON object: further members of the document, as AWS has them for its type
     ]
 )
 NO_REJECTED = REJECTION_SCHEMA.empty_table()  # one for all: each slice has a set of rejections, nearly all are empty
@@ -157,6 +158,7 @@ class Rejections:
                 *(pa.repeat(pa.scalar(text, pa.string()), count) for text in (error_type, code, message)),
                 pa.repeat(pa.scalar(attempts, pa.int32()), count),
                 pa.repeat(pa.scalar(function, pa.string()), count),
+                pa.nulls(count, pa.string()),
             ],
             schema=REJECTION_SCHEMA,
         )

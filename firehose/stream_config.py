@@ -26,7 +26,7 @@ class BufferingOptions(Block):
 
 
 class RetryOptions(Block):
-    """How long a failing delivery is tried. Without a deadline: for as long as the buffer holds."""
+    """How long a failing delivery is tried; null: for as long as the buffer holds. The default is the destination's."""
 
     deadline_seconds: Annotated[float, Field(ge=0, le=LARGEST)] | None = None
 
@@ -41,6 +41,7 @@ class DestinationBlock(Block):
     """What every destination's block may say. A plug-in's options derive from it."""
 
     CONNECTION: ClassVar[tuple[str, ...]] = ()  # keys that say how to reach the far side, and as whom
+    RETRY_SECONDS: ClassVar[float | None] = None  # how long a failing delivery is tried where nothing else is said
 
     type: str
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{0,64}$")] = ""
@@ -127,9 +128,10 @@ class StreamConfig:
             yield ("errors",) if self.options.errors is not None else ("backup",), self.errors
 
     def retry(self, destination: str) -> RetryOptions:
-        """The destination's own retry options where it gives any, else the stream's."""
+        """The destination's own retry options where it gives any, else the stream's, else those of its type."""
         own = self.destinations[destination]
-        return own.retry if "retry" in own.model_fields_set else self.options.retry
+        said = [one for one in (own.retry, self.options.retry) if "deadline_seconds" in one.model_fields_set]
+        return said[0] if said else RetryOptions(deadline_seconds=own.RETRY_SECONDS)
 
 
 def delimiter_bytes(text: str) -> bytes:

@@ -60,6 +60,20 @@ def test_definitions_keep_references() -> None:
     assert definitions["web"]["destinations"][0]["path"] == "${WHERE:-out}"
 
 
+def test_deadline_of_a_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where neither the destination nor its stream says how long a delivery is tried, its type does; null is said."""
+    monkeypatch.setattr("destinations.folder.FolderOptions.RETRY_SECONDS", 300)
+
+    def deadline(stream: str = "", destination: str = "") -> float | None:
+        block = f"delivery_streams: {{app: {{{stream} destination: {{type: folder, path: out{destination}}}}}}}"
+        return config.parse("f.yaml", block).streams["app"].retry("folder").deadline_seconds
+
+    assert deadline() == 300
+    assert deadline("retry: {deadline_seconds: 60},") == 60
+    assert deadline("retry: {deadline_seconds: 60},", ", retry: {deadline_seconds: 5}") == 5
+    assert deadline(destination=", retry: {deadline_seconds: null}") is None
+
+
 def test_all_problems_at_once() -> None:
     """Whatever is wrong with one block hides nothing that is wrong with another; each has path, line and hint."""
     text = """\

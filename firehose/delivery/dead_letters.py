@@ -19,9 +19,9 @@ from pybase64 import b64encode
 from firehose.model import ROW_SCHEMA, Batch, Rejections, Segment
 
 INTAKE = "ingest-failed"  # error-output-type of what intake refused: ours, AWS refuses such a request instead
-DELIVERY = "delivery-failed"  # of what a destination did not take in time, where AWS has no name for it
 SLICE_ROWS = 1024
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def refused_by_intake(rows: pa.RecordBatch) -> Rejections:
@@ -61,6 +61,7 @@ def _documents_record_by_record(rows: pa.RecordBatch, ended_ms: int) -> pa.Recor
                 "arrivalTimestamp": row["arrival_ms"],
                 "attemptEndingTimestamp": ended_ms,
                 **({"lambdaARN": row["function"]} if row["function"] is not None else {}),
+                **(_decode(row["extra"]) if row["extra"] is not None else {}),
             }
         )
         + b"\n"

@@ -25,7 +25,6 @@ from firehose.stream_config import RetryOptions
 HELD_IN_ROW = 3
 DEATHS = 3
 ASIDE = 8  # segments of a stream beyond `segments_per_stream`, while the user's code has as many
-DEADLINE_CODE = "Delivery.DeadlineExceeded"
 
 
 @dataclass(slots=True)
@@ -173,7 +172,7 @@ class Deliveries:
 
     async def _work(self, segment: Segment, patience: Patience) -> Totals:
         if patience.given_up is not None:
-            return await self._pipeline.give_up(segment, patience.given_up, DEADLINE_CODE, patience.attempts)
+            return await self._pipeline.give_up(segment, patience.given_up, patience.attempts)
         return await self._pipeline.attempt(segment, patience.attempts + 1)
 
     async def _failed(self, segment: Segment, patience: Patience, failure: Retry) -> None:
@@ -186,7 +185,7 @@ class Deliveries:
         was_given_up = patience.given_up is not None
         patience.deadline_seconds = self._retry().deadline_seconds
         now = self._runtime.monotonic()
-        patience.failed(now, failure.reason, obstructed=isinstance(failure, Obstructed))
+        patience.failed(now, failure, obstructed=isinstance(failure, Obstructed))
         if patience.given_up is None or was_given_up:
             await self._wait(patience.wait_seconds(now, self._runtime.jitter(), failure.after_seconds))
 

@@ -25,6 +25,8 @@ from firehose.delivery.watch import Watch
 from firehose.model import Batch, Outcome, Receipt, Rejections, Segment, SegmentKey, Totals
 from firehose.runtime import Runtime, Threads
 
+DEADLINE_CODE = "Delivery.DeadlineExceeded"  # where AWS has no name for the failure
+
 
 class Obstructed(Retry):
     """A failure on our side of the destination's door: its deadline does not run for it."""
@@ -148,12 +150,12 @@ class Pipeline:
                     tally = await self.threads.run(passes.complete)
                 return await self._conclude(segment, line, tally, receipt, attempts)
 
-    async def give_up(self, segment: Segment, reason: str, code: str, attempts: int) -> Totals:
-        """Sends every row that would have been delivered to the error output instead."""
+    async def give_up(self, segment: Segment, failure: Retry, attempts: int) -> Totals:
+        """Sends every row that would have been delivered, and has not arrived, to the error output instead."""
         async with self.line(segment) as line:
             with _our_side():
                 passes = await self._passes(segment, line)
-                refused = await self.threads.run(partial(_all_refused, passes, code, reason, attempts))
+                refused = await self.threads.run(partial(_all_refused, passes, line.destination, failure, attempts))
                 tally = passes.complete()
                 if line.transforms and len(refused):
                     given = await self.outbox.open(segment)
@@ -235,9 +237,17 @@ def _repeatable(line: Line) -> bool:
     return all(not isinstance(step, Hook) and step.repeatable for step in line.transforms)
 
 
-def _all_refused(passes: Passes, code: str, reason: str, attempts: int) -> Rejections:
-    parts = [Rejections.of(rows, dead_letters.DELIVERY, code, reason, attempts).table for rows in passes.slices()]
-    return Rejections(pa.concat_tables([Rejections().table, *parts]))
+def _all_refused(passes: Passes, destination: Destination, failure: Retry, attempts: int) -> Rejections:
+    code = failure.code or DEADLINE_CODE
+    parts = [
+        Rejections.of(_not_arrived(rows, failure.done_rows), destination.error_type, code, failure.reason, attempts)
+        for rows in passes.slices()
+    ]
+    return Rejections(pa.concat_tables([Rejections().table, *(part.table for part in parts)]))
+
+
+def _not_arrived(rows: pa.RecordBatch, done_rows: pa.Int32Array | None) -> pa.RecordBatch:
+    return rows if done_rows is None else rows.filter(pc.invert(pc.is_in(rows.column("row"), done_rows)))
 
 
 def _as_they_came(given: Batch, refused: Rejections, tally: Tally) -> Rejections:

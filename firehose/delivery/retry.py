@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from firehose.contracts import Retry
+
 WISH_LIMIT_SECONDS = 900.0  # a far side that asks for more patience than this is asked again all the same
 TICK_SECONDS = 0.001  # timers may ring this much early
 
@@ -17,9 +19,9 @@ class Patience:
     deadline_seconds: float | None = None
     attempts: int = 0
     failed_at: float | None = None
-    given_up: str | None = None  # why, once it is over: from then on the rows go to the error output
+    given_up: Retry | None = None  # the last failure, once it is over: from then on the rows go to the error output
 
-    def failed(self, now: float, reason: str, *, obstructed: bool = False) -> None:
+    def failed(self, now: float, failure: Retry, *, obstructed: bool = False) -> None:
         """An attempt failed. An obstruction on our side neither starts the deadline nor ends the patience."""
         self.attempts += 1
         if obstructed:
@@ -27,7 +29,7 @@ class Patience:
         if self.failed_at is None:
             self.failed_at = now
         if self._left_seconds(now) <= TICK_SECONDS:
-            self.given_up = self.given_up or reason
+            self.given_up = self.given_up or failure
 
     def wait_seconds(self, now: float, jitter: float, wished: float | None = None) -> float:
         """Doubles from attempt to attempt up to the limit, less up to half of it; never less than the far side wished

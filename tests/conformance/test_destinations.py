@@ -8,6 +8,7 @@ import gzip
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import s3_server
@@ -130,6 +131,8 @@ class FarSide:
 
 class Right:
     """Keeps objects in a dictionary, and every law."""
+
+    error_type: ClassVar[str] = "delivery-failed"
 
     def __init__(self, far: FarSide) -> None:
         self.far = far

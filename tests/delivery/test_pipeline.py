@@ -308,7 +308,7 @@ def test_giving_up_makes_dead_letters_of_what_would_be_delivered() -> None:
     """Past the deadline every record that was to be delivered is one dead letter, as it came, and nothing is sent."""
     bench = Bench(Choose())
     segment = bench.outbox.add(b"a", b"d", b"2", b"r", b"b", refused=[None] * 4 + ["Bad: x"])
-    totals = run(bench.pipeline.give_up(segment, "too slow", "Delivery.DeadlineExceeded", 9))
+    totals = run(bench.pipeline.give_up(segment, Retry("too slow"), 9))
     assert totals == Totals(dropped=1, dead=4)
     assert totals.records == 5
     assert bench.far.attempts == []
@@ -317,6 +317,35 @@ def test_giving_up_makes_dead_letters_of_what_would_be_delivered() -> None:
     assert {(one["errorCode"], one["errorMessage"], one["attemptsMade"]) for one in given_up} == {
         ("Delivery.DeadlineExceeded", "too slow", 9)
     }
+
+
+def test_giving_up_tells_what_the_destination_told() -> None:
+    """What has arrived counts as delivered; the rest is told of with the destination's error type and AWS's code."""
+    bench = Bench()
+    bench.far.error_type = "http-endpoint-failed"  # type: ignore[misc]
+    segment = bench.outbox.add(b"a", b"b", b"c")
+    failure = Retry("no answer", done_rows=pa.array([0, 2], pa.int32()), code="HttpEndpoint.RequestTimeout")
+    assert run(bench.pipeline.give_up(segment, failure, 4)) == Totals(delivered=2, dead=1)
+    (letter,) = letters(bench, segment, "http-endpoint-failed")
+    assert (letter["rawData"], letter["errorCode"]) == ("Yg==", "HttpEndpoint.RequestTimeout")
+
+
+def test_letters_have_what_aws_has_for_their_type() -> None:
+    """Members that AWS's document has beyond the usual ones stand in a refused row's letter, whatever their type."""
+    bench = Bench()
+    segment = bench.outbox.add(b"a", b"b")
+    refused = Rejections.of(rows([b"a", b"b"]), "http-endpoint-failed", "C", "m").table
+    extra = pa.array(['{"dataId":"7.0","subsequenceNumber":0}', None], pa.string())
+    place = refused.schema.get_field_index("extra")
+    refused = Rejections(refused.set_column(place, refused.schema.field(place), extra))
+    bench.far.script = [Receipt(refused=refused)]
+    attempt(bench, segment)
+    with_extra, without = letters(bench, segment, "http-endpoint-failed")
+    assert {name: with_extra[name] for name in ("dataId", "subsequenceNumber")} == {
+        "dataId": "7.0",
+        "subsequenceNumber": 0,
+    }
+    assert set(with_extra) - set(without) == {"dataId", "subsequenceNumber"}
 
 
 @dataclass

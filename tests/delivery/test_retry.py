@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from firehose.contracts import Retry
 from firehose.delivery.retry import WISH_LIMIT_SECONDS, Patience
 
 SECONDS = st.floats(0, 1e6, allow_nan=False)
@@ -15,7 +16,7 @@ def test_waits_double_up_to_the_limit() -> None:
     """Without jitter the waits are 1, 2, 4, 8, and never more than the limit."""
     patience, waits = Patience(1, 10), []
     for attempt in range(6):
-        patience.failed(float(attempt), "busy")
+        patience.failed(float(attempt), Retry("busy"))
         waits.append(patience.wait_seconds(float(attempt), 0.0))
     assert waits == [1, 2, 4, 8, 10, 10]
 
@@ -32,25 +33,25 @@ def test_jitter_takes_off_at_most_half(jitter: float, attempts: int) -> None:
 def test_far_side_wish_is_honoured(wished: float, wait: float) -> None:
     """A wait is never shorter than the far side asked for, within reason."""
     patience = Patience(1, 60)
-    patience.failed(0.0, "busy")
+    patience.failed(0.0, Retry("busy"))
     assert patience.wait_seconds(0.0, 0.9, wished) == pytest.approx(max(wait, 0.55) if wished > 1 else 0.55)
 
 
 def test_deadline_runs_from_the_first_failure() -> None:
     """It is the first failed attempt that starts the deadline, and the reason of the last one that is told."""
     patience = Patience(1, 60, deadline_seconds=100)
-    patience.failed(1000.0, "first")
-    patience.failed(1099.0, "second")
+    patience.failed(1000.0, Retry("first"))
+    patience.failed(1099.0, Retry("second"))
     assert patience.given_up is None
-    patience.failed(1100.0, "third")
-    patience.failed(1200.0, "fourth")
-    assert patience.given_up == "third"
+    patience.failed(1100.0, Retry("third"))
+    patience.failed(1200.0, Retry("fourth"))
+    assert str(patience.given_up) == "third"
 
 
 def test_no_wait_passes_the_deadline() -> None:
     """The last attempt is made when the deadline comes, whatever the far side wished."""
     patience = Patience(8, 60, deadline_seconds=5)
-    patience.failed(0.0, "busy")
+    patience.failed(0.0, Retry("busy"))
     assert patience.wait_seconds(0.0, 0.0, wished=50.0) == 5
 
 
@@ -58,24 +59,24 @@ def test_no_deadline_no_end() -> None:
     """Without a deadline nothing is ever given up."""
     patience = Patience(1, 60)
     for year in range(100):
-        patience.failed(year * 3.2e7, "busy")
+        patience.failed(year * 3.2e7, Retry("busy"))
     assert patience.given_up is None
 
 
 def test_zero_deadline_gives_up_at_once() -> None:
     """With a deadline of zero seconds the first failure is the last."""
     patience = Patience(1, 60, deadline_seconds=0)
-    patience.failed(7.0, "busy")
-    assert patience.given_up == "busy"
+    patience.failed(7.0, Retry("busy"))
+    assert str(patience.given_up) == "busy"
 
 
 def test_obstruction_costs_no_patience() -> None:
     """A failure on our own side neither starts the deadline nor ends it, but is waited for like any other."""
     patience = Patience(1, 60, deadline_seconds=10)
-    patience.failed(0.0, "disk", obstructed=True)
+    patience.failed(0.0, Retry("disk"), obstructed=True)
     assert patience.failed_at is None
-    patience.failed(100.0, "busy")
-    patience.failed(200.0, "disk", obstructed=True)
+    patience.failed(100.0, Retry("busy"))
+    patience.failed(200.0, Retry("disk"), obstructed=True)
     assert patience.given_up is None
     assert patience.wait_seconds(200.0, 0.0) == 4
 
@@ -88,5 +89,5 @@ def test_wait_is_never_negative_or_nothing(
     patience, now = Patience(1, 60, deadline), 0.0
     for passed, obstructed in failures:
         now += passed
-        patience.failed(now, "x", obstructed=obstructed)
+        patience.failed(now, Retry("x"), obstructed=obstructed)
         assert patience.wait_seconds(now, 0.5, wished) > 0.0005

@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import batches
 import pyarrow as pa
@@ -125,6 +125,7 @@ class FarSide:
     What fails has been read, unless `reads` is off. `always` is what happens when the script has ended.
     """
 
+    error_type: ClassVar[str] = "delivery-failed"
     script: list[Scripted] = field(default_factory=list)
     always: Scripted = None
     reads: bool = True
