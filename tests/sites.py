@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+from virtual_time import Inline
 
 from firehose.buffer.disk import LocalDisk
 from firehose.contracts import Disk, Writer
@@ -24,6 +27,11 @@ def site(
     runtime: Runtime | None = None,
 ) -> Site:
     return Site("app", destination, purpose, "us-east-1", disk or LocalDisk(), threads, runtime or Runtime())
+
+
+def schema_site(root: Path, disk: Disk | None = None, runtime: Runtime | None = None) -> Site:
+    """A site that keeps the versions of its schema below `root`."""
+    return replace(site(Inline(), disk, runtime=runtime), schemas=str(root / "schemas" / "app" / "far"))
 
 
 class FlakyDisk(LocalDisk):

@@ -64,6 +64,12 @@ class Inferred:
     def document(self, version: SchemaVersion) -> bytes | None:
         return self._versions.content(version.number) if version.number else None
 
+    def check(self) -> None:
+        """Nobody gives it: it is made of what comes."""
+
+    def close(self) -> None:
+        """Holds nothing open."""
+
     def _unless_full(self, version: SchemaVersion) -> SchemaVersion:
         """To ask for more would be in vain where there is no room for it."""
         return replace(version, whole=inference.places(version.schema) >= self._options.max_columns)

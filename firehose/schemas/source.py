@@ -56,3 +56,11 @@ class SchemaSource(Protocol):
     def document(self, version: SchemaVersion) -> bytes | None:
         """What is set down beside the data for this version, JSON; None where nothing is."""
         ...
+
+    def check(self) -> None:
+        """Proves that the schema can be had. Raises `Retry` or `Refused` saying what to mend."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of connections. May be called twice."""
+        ...
