@@ -19,6 +19,7 @@ from firehose import blocks, registry, yaml_file
 from firehose.blocks import LARGEST, Block
 from firehose.buffer import layout
 from firehose.catalogue import BACKUP, backup_block
+from firehose.schemas.connection import connected_as
 from firehose.stream_config import DestinationBlock, Stream, StreamConfig, TransformBlock
 from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
 
@@ -154,7 +155,10 @@ def _pinned(written: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str
 
 
 def _pinned_block(written: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
-    return {**written, **{key: resolved[key] for key in (*SEGMENT_KEYS, "name", "type", "mode") if key in resolved}}
+    pinned = {key: resolved[key] for key in (*SEGMENT_KEYS, "name", "type", "mode") if key in resolved}
+    if "format" in pinned:  # with how Glue is reached as written: the catalogue never holds a secret
+        pinned["format"] = connected_as(pinned["format"], written["format"])
+    return {**written, **pinned}
 
 
 def stream(name: str, definition: Mapping[str, Any], lookup: Callable[[str], str | None] | None = None) -> StreamConfig:

@@ -21,6 +21,7 @@ from firehose.delivery.pipeline import Line, Obstructed
 from firehose.model import Segment
 from firehose.runtime import Runtime, Threads
 from firehose.schemas import versions
+from firehose.schemas.connection import connected_as
 from firehose.stream_config import DestinationBlock, RetryOptions, StreamConfig
 from firehose.yaml_file import ConfigError
 
@@ -209,4 +210,7 @@ def _merged(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> Map
     if old is None or new is None or old.get("type") != new.get("type"):
         return old or new or {}
     rest = {key: value for key, value in new.items() if key not in SEGMENT_KEYS}
-    return {**rest, **{key: old[key] for key in SEGMENT_KEYS if key in old}}
+    kept = {key: old[key] for key in SEGMENT_KEYS if key in old}
+    if "format" in kept:
+        kept["format"] = connected_as(kept["format"], new.get("format"))
+    return {**rest, **kept}
