@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from house_rules import ROOT
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import ValidationError
 from sites import schema_site
 
-from firehose import blocks
+from firehose import blocks, yaml_file
 from firehose.blocks import Block
 from firehose.schemas.followed import Followed
 from firehose.schemas.given import Given
@@ -102,6 +104,16 @@ def test_schema_for_editors(said: object, valid: bool) -> None:
     """The JSON Schema of the block takes what the block takes."""
     checker = Draft202012Validator(Around.model_json_schema())
     assert checker.is_valid({"of": said}) is valid
+
+
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "columns.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_page(example: str) -> None:
+    """What docs/columns.md shows can be written like that."""
+    file = yaml_file.parse("columns.md", example)
+    assert blocks.read(SchemaBlock, file.data["schema"], ("schema",), file) is not None, file.problems
 
 
 def test_secrets_are_not_shown() -> None:
