@@ -22,6 +22,7 @@ FORMATS: Mapping[tuple[str, str], str] = {
     ("number", "float"): "float",
 }
 NUMBERS = frozenset({"int", "bigint", "float", "double"})
+NULL: tuple[Any, ...] = ({"type": "null"}, {"const": None}, {"enum": [None]})
 Within = tuple[str, ...]  # the references that led to a place
 
 
@@ -52,7 +53,9 @@ class _Types:
             return self._reference(said["$ref"], path, within)
         for key in ("anyOf", "oneOf"):
             if key in said and not _has_type(said):
-                return self._choice([self.type(one, path, within) for one in _without_null(said[key])], path)
+                return self._choice(
+                    [self.type(one, path, within) for one in _list(said, key, path) if one not in NULL], path
+                )
         if "allOf" in said:
             return self._all(said, path, within)
         names = _type_names(said, path)
@@ -89,7 +92,7 @@ class _Types:
     def _all(self, said: Mapping[str, Any], path: Path, within: Within) -> HiveType:
         """What is said in pieces: the properties of all of them, or the one type that any of them tells."""
         rest = {key: value for key, value in said.items() if key != "allOf"}
-        pieces = [*said["allOf"], *([rest] if _has_type(rest) else [])]
+        pieces = [*_list(said, "allOf", path), *([rest] if _has_type(rest) else [])]
         found = [self.type(one, path, within) for one in pieces if isinstance(one, Mapping) and _tells(one)]
         structs = [one for one in found if isinstance(one, Struct)]
         if found and len(structs) == len(found):
@@ -134,7 +137,7 @@ def _type_names(said: Mapping[str, Any], path: Path) -> list[str]:
         return ["object"]
     if "items" in said:
         return ["array"]
-    values = [*said.get("enum", ()), *([said["const"]] if "const" in said else [])]
+    values = [*_list(said, "enum", path), *([said["const"]] if "const" in said else [])]
     names = list(dict.fromkeys(_name_of(value) for value in values if value is not None))
     if not names:
         raise wrong(path, "has no type; give it one")
@@ -157,9 +160,11 @@ def _tells(said: Mapping[str, Any]) -> bool:
     return not {"type", "properties", "items", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"}.isdisjoint(said)
 
 
-def _without_null(branches: Any) -> list[Any]:
-    null: tuple[Any, ...] = ({"type": "null"}, {"const": None}, {"enum": [None]})
-    return [one for one in branches if one not in null] if isinstance(branches, list) else [branches]
+def _list(said: Mapping[str, Any], key: str, path: Path) -> list[Any]:
+    found = said.get(key, [])
+    if not isinstance(found, list):
+        raise wrong(path, f"{key} is a list")
+    return found
 
 
 def _patterns(said: Mapping[str, Any]) -> list[Any]:
