@@ -198,7 +198,7 @@ def _streams(definitions: Any, file: YamlFile) -> Iterator[tuple[str, StreamConf
         if config is not None:
             for place, block in config.blocks():
                 for key, message in block.problems(config):
-                    file.complain((*path, *place, key), message)
+                    file.complain((*path, *place, *key.split(".")), message)
             yield name, config
 
 

@@ -48,7 +48,7 @@ class DestinationBlock(Block):
     retry: RetryOptions = RetryOptions()
 
     def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
-        """What is wrong with the block in this stream's company: key and message."""
+        """What is wrong with the block in this stream's company: key and message. Dots lead to a key within."""
         yield from ()
 
     def beside(self, destinations: Iterable[DestinationBlock]) -> Self:

@@ -359,6 +359,22 @@ delivery_streams:
     assert config.parse("x.yaml", text % "other").streams
 
 
+def test_problems_of_a_key_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a block finds wrong with a key of a block within it is told with that key's place and line."""
+    found = [("format.type", "is not to our taste")]
+    monkeypatch.setattr("destinations.folder.FolderOptions.problems", lambda self, stream: iter(found))
+    text = """
+delivery_streams:
+  app:
+    destination:
+      type: folder
+      path: out
+      format:
+        type: raw
+"""
+    assert problems(text) == ["line 8: delivery_streams.app.destination.format.type: is not to our taste"]
+
+
 def test_what_shapes_names_is_pinned() -> None:
     """References in what shapes names and bytes are resolved in the definition that is kept; secrets are not."""
     text = """

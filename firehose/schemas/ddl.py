@@ -120,8 +120,7 @@ class _Reader:
 
     def _type_words(self) -> str:
         """The type as text, up to what else is said of the column. Comments of struct fields are left out."""
-        words: list[str] = []
-        depth = 0
+        text, depth = "", 0
         while (token := self._peek()) is not END:
             if depth == 0 and (token.says(",", ")", "COMMENT", "NOT", "DEFAULT", *CONSTRAINTS) or token.kind == "text"):
                 break
@@ -130,8 +129,9 @@ class _Reader:
             if token.says("COMMENT") and self._peek().kind == "text":
                 self._at += 1
             else:
-                words.append(token.spelled)
-        return " ".join(words)
+                apart = token.kind != "sign" and text[-1:] not in ("", *"<(,:")
+                text += f" {token.spelled}" if apart else token.spelled
+        return text
 
     def _about_the_column(self) -> None:
         """Passes over a comment and constraints."""

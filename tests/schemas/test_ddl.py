@@ -64,7 +64,7 @@ def test_other_ways_to_write_it(text: str, types: dict[str, str] | None) -> None
         ("CREATE TABLE t LIKE other", "line 1, at 'LIKE': the table t has no list of columns"),
         ("CREATE TABLE t (a int);\nCREATE TABLE u (b int)", "line 2: creates a second table"),
         ("CREATE TABLE t (\n a int,\n b text\n)", "line 3: column 'b': invalid type 'text'"),
-        ("CREATE TABLE t (a set<int>)", "column 'a': invalid type"),
+        ("CREATE TABLE t (a set< int >)", "column 'a': invalid type 'set<int>'"),
         ("CREATE TABLE t (a uniontype<int,string>)", "column 'a': invalid type"),
         ("CREATE TABLE t (a int b string)", "column 'a': invalid type 'int b string'"),
         ("CREATE TABLE t (a int,\n b)", "line 2: column 'b': invalid type ''"),
