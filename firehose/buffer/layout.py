@@ -4,7 +4,7 @@
 <data_dir>/delivery.lock                       held by its delivery half
 <data_dir>/catalog                             which streams exist
 <data_dir>/ledger                              what became of the segments
-<data_dir>/schemas/<stream>/<destination>/     versions of an inferred schema, see `firehose.schemas.versions`
+<data_dir>/schemas/<stream>/<destination>/     versions of a schema, see `firehose.schemas.versions`
 <data_dir>/buffer/<stream>/lanes               records of lanes that were folded, see `recovery`
 <data_dir>/buffer/<stream>/<lane>/<n>.open     being written; n is the number of its first record, 20 digits
                                   <n>.sealed   immutable, waiting for delivery
