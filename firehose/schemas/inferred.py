@@ -48,9 +48,9 @@ class Inferred:
         if (noted := self._noted(memo)) is not None:
             return noted
         if (pinned := self._versions.pinned()) is not None:
-            return _note(memo, replace(self._versions.read(pinned), whole=True))
+            return self._note(memo, replace(self._versions.read(pinned), whole=True))
         newest = self._versions.newest()
-        return _note(memo, self._unless_full(newest)) if newest else self.widened(batch, memo)
+        return self._note(memo, self._unless_full(newest)) if newest else self.widened(batch, memo)
 
     def widened(self, batch: Batch, memo: Memo) -> SchemaVersion:
         """Nothing is added to a schema that is pinned: there it is the version that was noted."""
@@ -59,7 +59,7 @@ class Inferred:
                 version = self._noted(memo) or self._versions.read(pinned)
             else:
                 version = self._with_all_of(batch)
-            return _note(memo, replace(version, whole=True))
+            return self._note(memo, replace(version, whole=True))
 
     def document(self, version: SchemaVersion) -> bytes | None:
         return self._versions.content(version.number) if version.number else None
@@ -89,12 +89,10 @@ class Inferred:
                 return replace(self._versions.read(said["schema"]), whole=bool(said.get("whole")))
         return None
 
-
-def _note(memo: Memo, version: SchemaVersion) -> SchemaVersion:
-    note = json.dumps({"schema": version.number, **({"whole": True} if version.whole else {})})
-    if note not in memo.read()[-1:]:
-        memo.write(note)
-    return version
+    def _note(self, memo: Memo, version: SchemaVersion) -> SchemaVersion:
+        self._versions.settle()
+        memo.write(json.dumps({"schema": version.number, **({"whole": True} if version.whole else {})}))
+        return version
 
 
 def _said(note: str) -> dict[str, Any] | None:

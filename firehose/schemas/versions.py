@@ -89,9 +89,15 @@ class Versions:
         number = max(self.numbers(), default=0) + 1
         content = checked_json.encode({**note, "version": number, "columns": schema.types()}, indent=1)
         with _told(self._path(number)):
-            self._disk.make_folder(self._folder)
+            self._make_folder()
             self._disk.replace(self._path(number), content)
         return SchemaVersion(number, schema)
+
+    def settle(self) -> None:
+        """All that `numbers` tells is durable: a version may be there that could not be made so when it was added."""
+        with _told(self._folder):
+            if self._disk.exists(self._folder):
+                self._disk.sync_folder(self._folder)
 
     def pinned(self) -> int | None:
         """The version that batches follow; None where they follow the newest."""
@@ -112,6 +118,14 @@ class Versions:
             elif self._disk.exists(path):
                 self._disk.remove(path)
                 self._disk.sync_folder(self._folder)
+
+    def _make_folder(self) -> None:
+        """Durable also where an earlier attempt made it and failed behind that."""
+        self._disk.make_folder(self._folder)
+        above = self._folder
+        for _ in ("<destination>", "<stream>", "schemas"):
+            above = os.path.dirname(above)
+            self._disk.sync_folder(above)
 
     @property
     def _pin_path(self) -> str:
