@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from firehose.cli import about, buffer, check, deferred, new, send, serve, streams, test
+from firehose.cli import about, buffer, check, deferred, new, schema, send, serve, streams, test
 from firehose.cli.show import Commands
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("streams")(streams.streams)
 app.command()(streams.flush)
 app.add_typer(buffer.app, name="buffer")
 app.add_typer(deferred.dead_letters, name="dead-letters")
+app.add_typer(schema.app, name="schema")
 app.add_typer(new.app, name="new")
 app.add_typer(about.config, name="config")
 app.command()(about.version)

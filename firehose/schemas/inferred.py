@@ -21,6 +21,7 @@ from firehose.registry import Site
 from firehose.schemas import inference
 from firehose.schemas.source import SchemaVersion
 from firehose.schemas.versions import Locks, Versions
+from firehose.table_schema import RESCUED
 
 
 class InferOptions(Block):
@@ -40,7 +41,7 @@ class Inferred:
 
     def __init__(self, options: InferOptions, site: Site) -> None:
         self._options = options
-        self._whose = {"stream": site.stream, "destination": site.destination}
+        self._whose = {"stream": site.stream, "destination": site.destination, "rescued": RESCUED}
         self._versions = Versions(site.disk, site.schemas)
         self._lock = site.shared.of(Locks).of(site.schemas)
 

@@ -29,7 +29,7 @@ BIGINT = range(-(2**63), 2**63)
 NAME_BYTES = 255  # of a column in Glue's catalogue
 DATE = r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
 # No finer than microseconds, which is what a column keeps: of anything finer, the text says more.
-TIMESTAMP = DATE + r"[T ]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)?"
+TIMESTAMP = DATE + r"[T ]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)?"
 TEXTS: Mapping[Kind, str] = {"date": DATE, "timestamp": TIMESTAMP}  # what all texts of such a place look like
 _DATE, _TIMESTAMP = re.compile(DATE, re.ASCII), re.compile(TIMESTAMP, re.ASCII)
 _UNNAMED = re.compile(r"[\x00-\x1f\x7f]")

@@ -32,6 +32,12 @@ def folder(data_dir: str, stream: str, destination: str) -> str:
     return os.path.join(data_dir, "schemas", stream, safe)
 
 
+def destinations(disk: Disk, data_dir: str, stream: str) -> list[str]:
+    """Those of a stream for which a folder is there."""
+    with _told(above := os.path.join(data_dir, "schemas", stream)):
+        return [name.replace("%2E", ".") for name in disk.list(above)]
+
+
 class Locks:
     """One lock for each folder: of the segments that are under way side by side, one at a time changes a schema."""
 
