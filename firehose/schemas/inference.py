@@ -84,7 +84,8 @@ def _nothing_new(records: pa.BinaryArray, top: Sight) -> bool:
     except (pa.ArrowException, ValueError):  # also what it cannot put into words
         return False
     for name, column in zip(table.column_names, table.columns, strict=True):
-        _see_texts(column.combine_chunks(), top.fields[name])
+        for chunk in column.chunks:
+            _see_texts(chunk, top.fields[name])
     return True
 
 

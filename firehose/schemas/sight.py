@@ -50,14 +50,14 @@ class Sight:
     kind: Kind = ""
     known: HiveType | None = None
     fields: dict[str, Sight] = field(default_factory=dict)  # of a struct
-    lower: set[str] = field(default_factory=set)  # their names, as engines tell them apart
+    lower: dict[str, str] = field(default_factory=dict)  # their names, by what engines tell them apart by
     item: Sight | None = None  # of an array
 
     @staticmethod
     def documents(known: Struct | None) -> Sight:
         """The place of whole documents, whose fields are the columns."""
         top = Sight.settled(known) if known else Sight("struct")
-        top.lower.add(RESCUED)
+        top.lower[RESCUED] = RESCUED
         return top
 
     @staticmethod
@@ -65,7 +65,7 @@ class Sight:
         match known:
             case Struct(fields):
                 below = {name: Sight.settled(type_) for name, type_ in fields}
-                return Sight("struct", known, below, {name.lower() for name in below})
+                return Sight("struct", known, below, {name.lower(): name for name in below})
             case Array(item):
                 return Sight("array", known, item=Sight.settled(item))
             case Scalar("boolean" | "bigint" | "double" | "string" as name):
@@ -78,7 +78,7 @@ class Sight:
         if kind is None:  # null says nothing
             return
         if self.known is None:
-            self.kind = _joined(self.kind, kind, value)
+            self._join(kind, value)
         if self.kind == kind == "struct":
             for name, below in value.items():
                 place = self.fields.get(name) or self._field(name, limits, depth + 1)
@@ -88,14 +88,28 @@ class Sight:
             for below in value:
                 item.see(below, limits, depth + 1)
 
+    def _join(self, kind: Kind, value: Any) -> None:
+        """What was empty whenever it was seen gives way to what is not."""
+        if self.kind != kind and self.kind in ("struct", "array") and self.type() is None:
+            self.kind, self.fields, self.lower, self.item = "", {}, {}, None
+        self.kind = _joined(self.kind, kind, value)
+
     def _field(self, name: str, limits: Limits, depth: int) -> Sight | None:
         """A new field; None where it can be none: its values are rescued."""
         lower = name.lower()
-        if lower in self.lower or not _nameable(name) or not _room(limits, depth):
+        if not _nameable(name) or not self._is_free(lower) or not _room(limits, depth):
             return None
-        self.lower.add(lower)
+        self.lower[lower] = name
         self.fields[name] = Sight()
         return self.fields[name]
+
+    def _is_free(self, lower: str) -> bool:
+        """Whether no field has such a name; one that may never be a column gives way to one that may."""
+        other = self.lower.get(lower)
+        if other in self.fields and self.fields[other].type() is None:
+            del self.fields[other]
+            return True
+        return other is None
 
     def _item(self, limits: Limits, depth: int) -> Sight | None:
         self.item = Sight() if _room(limits, depth) else None

@@ -71,6 +71,9 @@ def _record(document: bytes | Any) -> bytes:
         ([[], [None], [True]], "array<boolean>"),
         ([[{"a": 1}, {"b": "2026-03-01"}]], "array<struct<a:bigint,b:date>>"),
         ([[[1]], [[], [2.5]]], "array<array<double>>"),
+        ([{}, 7], "bigint"),
+        ([[], "x", []], "string"),
+        ([[{}], {"a": 1}], "struct<a:bigint>"),
         ([{"a b": 1, "c:d": 2, "e`f": 3}], "struct<`a b`:bigint,`c:d`:bigint,`e``f`:bigint>"),
     ],
     ids=str,
@@ -147,6 +150,12 @@ def test_names(names: Sequence[str], columns: list[str]) -> None:
     nested = [name for name in columns if name != "_rescued"]
     if "_rescued" not in map(str.lower, names):
         assert types({"s": document}) == types({"s": dict.fromkeys(nested, 1)})
+
+
+def test_a_name_that_nothing_has() -> None:
+    """Of names that differ by case alone, the first that anything is known of makes the column."""
+    assert types({"a": None, "A": 1}, {"a": 2.5}) == {"A": "bigint"}
+    assert types({"s": {"a": [], "A": "x"}}, {"s": {"a": 1}}) == {"s": "struct<A:string>"}
 
 
 def test_a_name_that_is_half_a_character() -> None:
@@ -258,7 +267,7 @@ VALUES = st.recursive(
 DOCUMENTS = st.dictionaries(st.sampled_from("abcdE"), VALUES, max_size=4)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(DOCUMENTS | st.just(b"no JSON"), min_size=1, max_size=12))
 def test_one_by_one_or_at_once(documents: list[Any]) -> None:
     """It makes no difference how records are looked at: the first alone and the rest at once, or all one by one."""
