@@ -17,6 +17,7 @@ from firehose.buffer.ledger import Book, Ledger, read_book
 from firehose.catalogue import Catalogue, Damaged
 from firehose.contracts import Disk
 from firehose.model import SegmentKey
+from firehose.schemas import versions
 
 STATES = {layout.OPEN: "open", layout.SEALED: "sealed", layout.DAMAGED: "damaged"}
 
@@ -101,7 +102,7 @@ def records(disk: Disk, data_dir: str, key: SegmentKey) -> Iterator[pa.BinaryArr
 
 
 def verify(disk: Disk, data_dir: str) -> Iterator[Checked]:
-    """Reads everything: frames, trailers, outcomes, ledger, catalogue. Raises `NewerFormat`."""
+    """Reads everything: frames, trailers, outcomes, ledger, catalogue, schemas. Raises `NewerFormat`."""
     yield _checked_catalogue(disk, data_dir)
     yield _checked_ledger(disk, data_dir)
     for key, suffix in _each(disk, data_dir):
@@ -113,6 +114,8 @@ def verify(disk: Disk, data_dir: str) -> Iterator[Checked]:
         path = layout.file_of(data_dir, key, layout.OUT)
         if outcome.read(disk, path) is None and disk.exists(path):
             yield Checked(path, damage=((0, "the outcome is damaged; it will be made anew from the segment"),))
+    for path, problem in versions.files(disk, data_dir):
+        yield Checked(path, damage=((0, problem),) if problem else ())
 
 
 def release(disk: Disk, data_dir: str, key: SegmentKey) -> list[str]:

@@ -38,6 +38,22 @@ def destinations(disk: Disk, data_dir: str, stream: str) -> list[str]:
         return [name.replace("%2E", ".") for name in disk.list(above)]
 
 
+def files(disk: Disk, data_dir: str) -> Iterator[tuple[str, str]]:
+    """Every version's file, and what is wrong with it; nothing where it is as it was written."""
+    for stream in disk.list(os.path.join(data_dir, "schemas")):
+        for destination in destinations(disk, data_dir, stream):
+            there = Versions(disk, folder(data_dir, stream, destination))
+            yield from ((there.path(number), _problem(there, number)) for number in there.numbers())
+
+
+def _problem(versions: Versions, number: int) -> str:
+    try:
+        versions.read(number)
+    except Retry as error:
+        return error.reason
+    return ""
+
+
 class Locks:
     """One lock for each folder: of the segments that are under way side by side, one at a time changes a schema."""
 
@@ -73,7 +89,7 @@ class Versions:
         """A version that there is."""
         if number == 0:
             return SchemaVersion(0, NOTHING)
-        path = self._path(number)
+        path = self.path(number)
         with _told(path, f"copy {os.path.basename(path)} back to its place; the same file lies beside the data"):
             said = self._decoded(path)
             if said["version"] != number:
@@ -82,21 +98,21 @@ class Versions:
 
     def content(self, number: int) -> bytes:
         """The file of a version, byte for byte."""
-        with _told(self._path(number)):
-            return self._disk.read(self._path(number))
+        with _told(self.path(number)):
+            return self._disk.read(self.path(number))
 
     def note(self, number: int) -> Mapping[str, Any]:
         """What was noted when the version was added."""
-        with _told(path := self._path(number)):
+        with _told(path := self.path(number)):
             return {key: said for key, said in self._decoded(path).items() if key not in ("format", "columns")}
 
     def add(self, schema: TableSchema, note: Mapping[str, Any]) -> SchemaVersion:
         """The next version, durable; `note` stands in its file."""
         number = max(self.numbers(), default=0) + 1
         content = checked_json.encode({**note, "version": number, "columns": schema.types()}, indent=1)
-        with _told(self._path(number)):
+        with _told(self.path(number)):
             self._make_folder()
-            self._disk.replace(self._path(number), content)
+            self._disk.replace(self.path(number), content)
         return SchemaVersion(number, schema)
 
     def settle(self) -> None:
@@ -137,7 +153,7 @@ class Versions:
     def _pin_path(self) -> str:
         return os.path.join(self._folder, PINNED)
 
-    def _path(self, number: int) -> str:
+    def path(self, number: int) -> str:
         return os.path.join(self._folder, f"v{number:06d}.json")
 
     def _decoded(self, path: str) -> dict[str, Any]:

@@ -156,6 +156,14 @@ def test_mistakes(house: House) -> None:
     failing("schema", "show", "app", status=2)
 
 
+def test_verify(house: House) -> None:
+    """`buffer verify` reads these files, too."""
+    house.add(FIRST, SECOND)
+    LocalDisk().make_folder(str(house.path / "data"))
+    read = json.loads(good("buffer", "verify", "-c", str(house.path / "firehose.yaml"), "--json"))
+    assert [Path(file["path"]).name for file in read if "schemas" in file["path"]] == ["v000001.json", "v000002.json"]
+
+
 def test_damage(house: House) -> None:
     """A damaged file is named with the way out, and a damaged pin can be replaced."""
     house.add(FIRST)
@@ -166,3 +174,4 @@ def test_damage(house: House) -> None:
     (folder / "v000001.json").write_bytes(b"?")
     assert "v000001.json is damaged" in failing(*house.command("show", "app"))
     assert "lies beside the data" in failing(*house.command("pin", "app"))
+    assert "v000001.json" in firehose("buffer", "verify", "-c", str(house.path / "firehose.yaml")).stdout

@@ -11,14 +11,15 @@ import pytest
 from batches import Notes, batch, segment
 from structlog.testing import capture_logs
 
-from firehose import config
+from firehose import config, registry
 from firehose.buffer.disk import LocalDisk
 from firehose.catalogue import Catalogue
-from firehose.contracts import Refused, Retry
+from firehose.contracts import Destination, Refused, Retry
 from firehose.delivery.pipeline import Obstructed
 from firehose.delivery.workshop import Workshop, merged_definition
 from firehose.model import Outcome, Receipt
 from firehose.runtime import Runtime, Threads
+from firehose.stream_config import DestinationBlock
 
 Block = Mapping[str, Any]
 
@@ -144,6 +145,26 @@ async def test_errors_block_is_the_newest(place: Place) -> None:
     place.follow(app={"destination": place.folder("out"), "errors": place.folder("e2")})
     await place.deliver(1, errors=True)
     assert (place.files("e1"), len(place.files("e2"))) == ([], 1)
+
+
+async def test_schemas_are_kept_by_stream_and_destination(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of the definition leads to no other folder of a schema's versions; another destination does."""
+    folders: list[str] = []
+    made = registry.destination
+
+    def noted(block: DestinationBlock, site: registry.Site) -> Destination:
+        folders.extend([site.schemas] if site.purpose == "data" else [])
+        return made(block, site)
+
+    monkeypatch.setattr(registry, "destination", noted)
+    place.follow(app={"destination": place.folder("a")})
+    await place.deliver(1)
+    place.follow(app={"destination": place.folder("b", prefix="x/")})
+    await place.deliver(2)
+    place.follow(app={"destination": place.folder("b", name="other")})
+    await place.deliver(3, to="other")
+    above = str(place.root / "schemas" / "app")
+    assert folders == [f"{above}/folder", f"{above}/folder", f"{above}/other"]
 
 
 async def test_line_is_built_once(place: Place) -> None:
