@@ -48,6 +48,7 @@ REJECTION_SCHEMA = pa.schema(
         pa.field("attempts", pa.int32(), nullable=False),
         pa.field("function", pa.string()),  # the ARN or the name of the user's code that it met
         pa.field("extra", pa.string()),  # a JSON object: further members of the document, as AWS has them for its type
+        pa.field("part", pa.int32()),  # of the row that was refused; null where it was kept before parts were
     ]
 )
 NO_REJECTED = REJECTION_SCHEMA.empty_table()  # one for all: each slice has a set of rejections, nearly all are empty
@@ -113,18 +114,34 @@ class Segment:
 SegmentKey = tuple[str, str, int]
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Range:
+    """A run of a lane's records: from sequence number `first` to just before `end`."""
+
+    lane: str
+    first: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A segment (or one partition's cut of it) read as Arrow, slice by slice.
 
     `slices()` may be called again and again: each call yields the same rows, cut at the same places. A slice
-    has the columns of `ROW_SCHEMA`, then `meta` and `refused` where a row of it has one.
+    has the columns of `ROW_SCHEMA`, then `meta` and `refused` where a row of it has one. `ranges` are what its records
+    were taken from; of a cut, they hold others' records too.
     """
 
     segment: Segment
     read: Callable[[], Iterator[pa.RecordBatch]]
     partition: str = ""
     common: bool = False  # of error documents: every destination of the stream sets down these very ones
+    ranges: tuple[Range, ...] = ()  # left out: the segment's own
+
+    def __post_init__(self) -> None:
+        if not self.ranges:
+            own = Range(self.segment.lane, self.segment.first, self.segment.end)
+            object.__setattr__(self, "ranges", (own,))
 
     def slices(self) -> Iterator[pa.RecordBatch]:
         return self.read()
@@ -159,6 +176,7 @@ class Rejections:
                 pa.repeat(pa.scalar(attempts, pa.int32()), count),
                 pa.repeat(pa.scalar(function, pa.string()), count),
                 pa.nulls(count, pa.string()),
+                rows.column("part"),
             ],
             schema=REJECTION_SCHEMA,
         )

@@ -1,6 +1,6 @@
 """Rejected rows as the error output keeps them: one JSON document a line, in AWS's members and order.
 
-firehose.md sections 5.2 and 8.4. The documents of a segment that share an error-output-type are one batch, whose
+firehose.md sections 5.2, 7 and 8.4. The documents of a segment that share an error-output-type are one batch, whose
 `partition` is that type: the errors destination names its object from segment, type and destination, so that a
 repeat overwrites it. What failed before any destination saw it is `common`, and named without the destination: each of
 a stream's destinations sets it down, one over the other, and a record is one letter however many there are.
@@ -8,8 +8,9 @@ a stream's destinations sets it down, one over the other, and a record is one le
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -19,6 +20,7 @@ from pybase64 import b64encode
 from firehose.model import ROW_SCHEMA, Batch, Rejections, Segment
 
 INTAKE = "ingest-failed"  # error-output-type of what intake refused: ours, AWS refuses such a request instead
+CONVERSION = "format-conversion-failed"  # of what is not as the schema of a Parquet or ORC file has it
 SLICE_ROWS = 1024
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -38,35 +40,58 @@ def batches(segment: Segment, rejections: Rejections, ended_ms: int, *, common: 
     """One batch of error documents for each error-output-type, in the order of their names."""
     types = rejections.table.column("error_type")
     for error_type in sorted(types.unique().to_pylist()):
-        chosen = partial(_documents, rejections.table, error_type, ended_ms)
+        written = partial(_conversion, segment.first) if error_type == CONVERSION else _usual
+        chosen = partial(_documents, rejections.table, error_type, partial(written, ended_ms=ended_ms))
         yield Batch(segment, chosen, error_type, common)
 
 
-def _documents(table: pa.Table, error_type: str, ended_ms: int) -> Iterator[pa.RecordBatch]:
+Row = Mapping[str, Any]  # of `REJECTION_SCHEMA`
+
+
+def _documents(
+    table: pa.Table, error_type: str, written: Callable[[Row], Mapping[str, object]]
+) -> Iterator[pa.RecordBatch]:
     """A few at a time: each record becomes Python objects, and a segment has many."""
     for rows in table.to_batches(max_chunksize=SLICE_ROWS):
         chosen = rows.filter(pc.equal(rows.column("error_type"), error_type))
         if chosen.num_rows:
-            yield _documents_record_by_record(chosen, ended_ms)
+            yield _documents_record_by_record(chosen, written)
 
 
-def _documents_record_by_record(rows: pa.RecordBatch, ended_ms: int) -> pa.RecordBatch:
-    lines = [
-        _encode(
-            {
-                "rawData": b64encode(row["record"]).decode(),
-                "errorCode": row["code"],
-                "errorMessage": row["message"],
-                "attemptsMade": row["attempts"],
-                "arrivalTimestamp": row["arrival_ms"],
-                "attemptEndingTimestamp": ended_ms,
-                **({"lambdaARN": row["function"]} if row["function"] is not None else {}),
-                **(_decode(row["extra"]) if row["extra"] is not None else {}),
-            }
-        )
-        + b"\n"
-        for row in rows.to_pylist()
-    ]
+def _documents_record_by_record(rows: pa.RecordBatch, written: Callable[[Row], Mapping[str, object]]) -> pa.RecordBatch:
+    lines = [_encode(written(row)) + b"\n" for row in rows.to_pylist()]
     parts = pa.repeat(pa.scalar(0, pa.int32()), len(lines))
     columns = [pa.array(lines, pa.binary()), rows.column("row"), parts, rows.column("arrival_ms")]
     return pa.record_batch(columns, schema=ROW_SCHEMA)
+
+
+def _usual(row: Row, ended_ms: int) -> dict[str, object]:
+    return {
+        "rawData": b64encode(row["record"]).decode(),
+        "errorCode": row["code"],
+        "errorMessage": row["message"],
+        "attemptsMade": row["attempts"],
+        "arrivalTimestamp": row["arrival_ms"],
+        "attemptEndingTimestamp": ended_ms,
+        **({"lambdaARN": row["function"]} if row["function"] is not None else {}),
+        **_extra(row),
+    }
+
+
+def _conversion(first: int, row: Row, ended_ms: int) -> dict[str, object]:
+    """Of a segment whose first record has that sequence number."""
+    return {
+        "attemptsMade": row["attempts"],
+        "arrivalTimestamp": row["arrival_ms"],
+        "lastErrorCode": row["code"],
+        "lastErrorMessage": row["message"],
+        "attemptEndingTimestamp": ended_ms,
+        "rawData": b64encode(row["record"]).decode(),
+        "sequenceNumber": str(first + row["row"]),
+        "subSequenceNumber": row["part"] or 0,
+        **_extra(row),
+    }
+
+
+def _extra(row: Row) -> dict[str, msgspec.Raw]:
+    return _decode(row["extra"]) if row["extra"] is not None else {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from weakref import WeakValueDictionary
@@ -148,6 +148,7 @@ class Pipeline:
             with _our_side():
                 if (tally := passes.tally) is None:
                     tally = await self.threads.run(passes.complete)
+                receipt = await self._with_letters(segment, line, passes, tally, receipt)
                 return await self._conclude(segment, line, tally, receipt, attempts)
 
     async def give_up(self, segment: Segment, failure: Retry, attempts: int) -> Totals:
@@ -157,10 +158,17 @@ class Pipeline:
                 passes = await self._passes(segment, line)
                 refused = await self.threads.run(partial(_all_refused, passes, line.destination, failure, attempts))
                 tally = passes.complete()
-                if line.transforms and len(refused):
-                    given = await self.outbox.open(segment)
-                    refused = await self.threads.run(partial(_as_they_came, given, refused, tally))
-                return await self._conclude(segment, line, tally, Receipt(refused=refused), attempts)
+                receipt = await self._with_letters(segment, line, passes, tally, Receipt(refused=refused))
+                return await self._conclude(segment, line, tally, receipt, attempts)
+
+    async def _with_letters(
+        self, segment: Segment, line: Line, passes: Passes, tally: Tally, receipt: Receipt
+    ) -> Receipt:
+        """What the destination refused, as the user sent it: what transforms made of it cannot be sent again."""
+        if not line.transforms or not len(receipt.refused) or len(receipt.refused) > tally.delivered:
+            return receipt
+        given = await self.outbox.open(segment)
+        return await self.threads.run(partial(_as_they_came, given, passes, tally, receipt))
 
     async def _passes(self, segment: Segment, line: Line) -> Passes:
         given = await self.outbox.open(segment)
@@ -250,18 +258,31 @@ def _not_arrived(rows: pa.RecordBatch, done_rows: pa.Int32Array | None) -> pa.Re
     return rows if done_rows is None else rows.filter(pc.invert(pc.is_in(rows.column("row"), done_rows)))
 
 
-def _as_they_came(given: Batch, refused: Rejections, tally: Tally) -> Rejections:
+def _as_they_came(given: Batch, passes: Passes, tally: Tally, receipt: Receipt) -> Receipt:
     """The records that the refused rows were made of, one letter each; the tally follows. Where some rows of a record
-    were refused before, each row is a letter of its own: the record would bring these again.
+    were refused before, or are delivered, each row is a letter of its own: the record would bring these again.
     """
+    refused = receipt.refused
     numbers = pc.unique(refused.table.column("row").combine_chunks())
     ended = numbers.filter(pc.invert(pc.is_in(numbers, tally.rejected.table.column("row").combine_chunks())))
+    if tally.split:
+        ended = ended.filter(pc.invert(pc.is_in(ended, _partly(refused, passes))))
     came = [rows.select(["row", "record"]).filter(pc.is_in(rows.column("row"), ended)) for rows in given.slices()]
     letters = outcomes.as_they_came(refused, ended, pa.Table.from_batches(came).combine_chunks())
     fewer = len(refused) - len(letters)
     tally.delivered -= fewer
     tally.split -= fewer
-    return letters
+    return replace(receipt, refused=letters)
+
+
+def _partly(refused: Rejections, passes: Passes) -> pa.Int32Array:
+    """The records of which some rows were refused, not all."""
+    ends = refused.table.column("row").combine_chunks()
+    rows = [part.column("row").filter(pc.is_in(part.column("row"), ends)) for part in passes.slices()]
+    sent = pa.chunked_array(rows, pa.int32()).value_counts()
+    counts = pa.table({"row": ends}).group_by("row").aggregate([("row", "count")])
+    told = counts.column("row_count").take(pc.index_in(sent.field(0), counts.column("row")))
+    return sent.field(0).filter(pc.greater(sent.field(1), told))
 
 
 def _attempted(refused: Rejections, attempts: int) -> Rejections:

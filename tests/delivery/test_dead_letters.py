@@ -10,8 +10,8 @@ from batches import rows, segment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firehose.delivery.dead_letters import batches, refused_by_intake
-from firehose.model import ROW_SCHEMA, Rejections
+from firehose.delivery.dead_letters import CONVERSION, batches, refused_by_intake
+from firehose.model import REJECTION_SCHEMA, ROW_SCHEMA, Rejections
 
 TEXT = st.text(max_size=20)
 
@@ -41,6 +41,33 @@ def test_every_rejection_is_one_line(said: list[tuple[bytes, str, str, str, int]
             for one in letters
         ] == [(record, code, message, attempts) for record, _, code, message, attempts in wanted]
         assert all(letter["attemptEndingTimestamp"] == 99 for letter in letters)
+
+
+def test_failed_conversions_have_members_of_their_own() -> None:
+    """A record that does not convert is one document as AWS writes them, told by its number in the lane; the table that
+    a catalogue holds the schema of stands there whole.
+    """
+    came = rows([b"a", b"b", b"{}"])
+    part = came.set_column(2, "part", pa.array([0, 0, 7], pa.int32())).slice(2)
+    refused = Rejections.of(part, CONVERSION, "DataFormatConversion.MalformedData", "Data does not match", 3)
+    told = {"dataCatalogTable": {"databaseName": "db", "tableName": "t"}}
+    extra = refused.table.set_column(8, REJECTION_SCHEMA.field("extra"), pa.array([json.dumps(told)], pa.string()))
+    (batch,) = batches(segment([b"x"] * 3, first=1000), Rejections(extra), 99)
+    (slice_,) = batch.slices()
+    (line,) = slice_.column("record").to_pylist()
+    document = json.loads(line)
+    assert document == {
+        "attemptsMade": 3,
+        "arrivalTimestamp": came.column("arrival_ms")[2].as_py(),
+        "lastErrorCode": "DataFormatConversion.MalformedData",
+        "lastErrorMessage": "Data does not match",
+        "attemptEndingTimestamp": 99,
+        "rawData": "e30=",
+        "sequenceNumber": "1002",
+        "subSequenceNumber": 7,
+        **told,
+    }
+    assert list(document)[:3] == ["attemptsMade", "arrivalTimestamp", "lastErrorCode"]
 
 
 def test_batches_are_like_any_other() -> None:

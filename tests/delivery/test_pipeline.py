@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from batches import Notes, rows
 from far_sides import Bench
@@ -235,6 +237,48 @@ def test_rows_the_destination_refuses_become_dead_letters() -> None:
     assert attempt(bench, segment, attempts=7) == Totals(delivered=2, dead=1, sent_bytes=2, objects=1)
     (letter,) = letters(bench, segment, "far-failed")
     assert (letter["rawData"], letter["errorCode"], letter["attemptsMade"]) == ("Yg==", "400", 7)
+
+
+@dataclass
+class Particular:
+    """A far side that refuses what holds `bad`."""
+
+    bad: bytes
+
+    async def deliver(self, batch: Batch, memo: object) -> Receipt:
+        given = pa.Table.from_batches(batch.slices())
+        chosen = given.filter(pc.match_substring(given.column("record"), self.bad))
+        refused = Rejections.of(chosen.combine_chunks(), "far-failed", "400", "no such field")
+        return Receipt(("x",) if len(chosen) < len(given) else (), len(given), refused)
+
+
+@dataclass
+class Rewrite:
+    """Makes a row of each half of a record that has a comma; `!` stands before all that it has touched."""
+
+    repeatable: bool = True
+
+    def __call__(self, given: pa.RecordBatch) -> Outcome:
+        made = []
+        for row in given.to_pylist():
+            halves = enumerate(row["record"].split(b","))
+            made += [{**row, "part": part, "record": b"!" + half} for part, half in halves if half != b"drop"]
+        return Outcome(pa.RecordBatch.from_pylist(made, schema=given.schema))
+
+
+@pytest.mark.parametrize("repeatable", [True, False])
+def test_what_the_destination_refuses_is_a_letter_as_it_came(repeatable: bool) -> None:
+    """Where nothing of a record is delivered its letter has the user's own bytes, once; where a part is, the letter has
+    just the part that is not. The books balance, and a repeat says the same.
+    """
+    bench = Bench(Rewrite(repeatable))
+    segment = bench.outbox.add(b"bad", b"good", b"bad 1,bad 2", b"good,bad 3", b"drop,bad 4", b"a,b")
+    bench.far.deliver = Particular(b"bad").deliver  # type: ignore[method-assign]
+    for _ in range(2):
+        totals = attempt(bench, segment)
+        assert (totals.delivered, totals.dead, totals.split) == (4, 4, 2)
+        told = [base64.b64decode(str(one["rawData"])) for one in letters(bench, segment, "far-failed")]
+        assert told == [b"bad", b"bad 1,bad 2", b"!bad 3", b"drop,bad 4"]
 
 
 def test_destination_that_refuses_too_much_is_found_out() -> None:
