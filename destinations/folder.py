@@ -14,6 +14,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -66,18 +67,25 @@ class Folder:
         await self._site.threads.run(self._check)
 
     async def deliver(self, batch: Batch, memo: Memo) -> Receipt:
-        return await self._site.threads.run(lambda: self._deliver(batch))
+        return await self._site.threads.run(lambda: self._deliver(batch, memo))
 
     async def close(self) -> None:
-        """Nothing is held open between deliveries."""
+        await self._site.threads.run(self._encoder.close)
 
     def _check(self) -> None:
+        self._encoder.check()
         with self._alone(PROBE), self._told():
             self._disk.make_folder(self._partial)
             self._written(posixpath.join(self._partial, PROBE), [b"probe"], self._disk.remove)
 
-    def _deliver(self, batch: Batch) -> Receipt:
+    def _deliver(self, batch: Batch, memo: Memo) -> Receipt:
         name = self._encoder.name(batch)
+        self._target(name)
+        with self._alone(name), self._told():
+            return self._encoder.deliver(batch, memo, partial(self._store, name), self._store_beside)
+
+    def _store(self, name: str, chunks: Iterable[Piece]) -> int:
+        """The object under its name, whole or not at all."""
         target = self._target(name)
         folder = posixpath.dirname(target)
 
@@ -85,13 +93,16 @@ class Folder:
             self._disk.rename(partial, target)
             self._disk.sync_folder(folder)
 
-        with self._alone(name), self._told():
-            self._make_sure_of_room()
-            self._disk.make_folder(self._partial)
-            self._disk.make_folder(folder)
-            sent_bytes = self._written(self._beside(name), self._encoder.chunks(batch), publish)
-            self._count(sent_bytes)
-        return Receipt((name,), sent_bytes)
+        self._make_sure_of_room()
+        self._disk.make_folder(self._partial)
+        self._disk.make_folder(folder)
+        sent_bytes = self._written(self._beside(name), chunks, publish)
+        self._count(sent_bytes)
+        return sent_bytes
+
+    def _store_beside(self, name: str, content: bytes) -> None:
+        with self._alone(name):
+            self._store(name, [content])
 
     def _make_sure_of_room(self) -> None:
         """Steps back at `limit_gib`. Files are counted once, and again at the limit: somebody may have made room."""

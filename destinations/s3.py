@@ -127,9 +127,11 @@ class S3:
 
     async def close(self) -> None:
         await self._threads.run(self._client.close)
+        await self._threads.run(self._encoder.close)
 
     def _check(self) -> None:
         """Begins an upload and aborts it: proves the rights that a delivery needs, leaves nothing to see."""
+        self._encoder.check()
         name = self._encoder.sample_name()
         try:
             self._call("abort_multipart_upload", Key=name, UploadId=self._begin(name))
@@ -141,11 +143,16 @@ class S3:
         uploads = Uploads(memo, name)
         try:
             self._tidy(name, uploads)
-            sent_bytes = self._send(name, self._encoder.chunks(batch), uploads)
+            receipt = self._encoder.deliver(
+                batch, memo, lambda chunks: self._send(name, chunks, uploads), self._send_beside
+            )
             self._tidy(name, uploads)  # of what the store would not let go of before
         except aws.Failed as failed:
             raise self._verdict(failed) from failed
-        return Receipt((name,), sent_bytes)
+        return receipt
+
+    def _send_beside(self, name: str, content: bytes) -> None:
+        self._told("ETag", "put_object", Key=name, Body=content, **self._headers)
 
     def _send(self, name: str, chunks: Iterator[Piece], uploads: Uploads) -> int:
         options = self._options

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -34,8 +34,17 @@ def read(model: type[Block], data: Any, path: Path, file: YamlFile) -> Block | N
 def complain(error: ValidationError, model: type[Block], path: Path, file: YamlFile) -> None:
     """Tells `file` of each thing that is wrong, with its key and the way out."""
     for detail in error.errors(include_url=False, include_context=True):
-        place = (*path, *(step for step in detail["loc"] if step != "[key]"))
+        place = _place(path, detail["loc"], file)
         file.complain(place, _message(model, detail, place, file))
+
+
+def _place(path: Path, loc: tuple[str | int, ...], file: YamlFile) -> Path:
+    """Where in the file it is: without the steps that stand for a choice, of a key or of one of several blocks."""
+    for step in loc:
+        block = file.written(path)
+        chosen = isinstance(block, dict) and step not in block and block.get("type") == step
+        path = path if chosen or step == "[key]" else (*path, step)
+    return path
 
 
 def _message(model: type[Block], detail: Mapping[str, Any], place: Path, file: YamlFile) -> str:
@@ -43,7 +52,13 @@ def _message(model: type[Block], detail: Mapping[str, Any], place: Path, file: Y
         return f"unknown key; {yaml_file.nearest(str(detail['loc'][-1]), _keys(model, detail['loc'][:-1]))}"
     if detail["type"] == "missing":
         return "is missing; give it a value"
-    if detail["type"] in ("dict_type", "model_type"):
+    if detail["type"] == "union_tag_invalid":
+        context = detail["ctx"]
+        choices = [tag.strip("'") for tag in context["expected_tags"].split(", ")]
+        return f"unknown type; {yaml_file.nearest(str(context['tag']), choices)}"
+    if detail["type"] == "union_tag_not_found":
+        return f"has no type: choose from {', '.join(_tags(model, detail['loc']))}"
+    if detail["type"] in ("dict_type", "model_type", "model_attributes_type"):
         return f"must be a mapping of keys to values{yaml_file.shown(file, place)}"
     if detail["type"] == "string_type" and isinstance(file.written(place), int | float | date):
         return f"must be text; put it in quotes{yaml_file.shown(file, place)}"
@@ -53,17 +68,35 @@ def _message(model: type[Block], detail: Mapping[str, Any], place: Path, file: Y
 
 def _keys(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
     """The keys that the block at `loc` may have."""
+    return [field.alias or name for one in _at(model, loc) for name, field in one.model_fields.items()]
+
+
+def _tags(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    """The types that the block at `loc` may be of."""
+    return [tag for one in _at(model, loc) for tag in get_args(one.model_fields["type"].annotation)]
+
+
+def _at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[type[BaseModel]]:
+    """The models that a block at `loc` may follow. A step is a field, a type that chooses, or a place in a list."""
+    models = [model]
     for step in loc:
-        inner = _field(model, step)
-        if inner is None:
-            return []
-        model = inner
-    return [field.alias or name for name, field in model.model_fields.items()]
+        inner = [named for one in models for named in _named(one, step)]
+        models = inner or [one for one in models if _has_type(one, step)] or models
+    return models
 
 
-def _field(model: type[BaseModel], step: str | int) -> type[BaseModel] | None:
-    annotation = model.model_fields[step].annotation if step in model.model_fields else model
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+def _named(model: type[BaseModel], step: str | int) -> Iterator[type[BaseModel]]:
+    for name, field in model.model_fields.items():
+        if step in (name, field.alias):
+            yield from _models(field.annotation)
+
+
+def _has_type(model: type[BaseModel], step: str | int) -> bool:
+    return "type" in model.model_fields and step in get_args(model.model_fields["type"].annotation)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

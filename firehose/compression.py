@@ -117,8 +117,8 @@ def _gzip(chunks: Iterable[Chunk], entry_name: str) -> Iterator[bytes]:
     yield stream.flush()
 
 
-class _Pieces(io.RawIOBase):
-    """A file that hands on what was written to it since the last look."""
+class Written(io.RawIOBase):
+    """A file for a library to write to, which hands on what was written since the last look."""
 
     def __init__(self) -> None:
         self._written: list[bytes] = []
@@ -130,7 +130,7 @@ class _Pieces(io.RawIOBase):
         self._written.append(piece)
         return len(piece)
 
-    def take(self) -> list[bytes]:
+    def taken(self) -> list[bytes]:
         taken, self._written = self._written, []
         return taken
 
@@ -141,12 +141,12 @@ def _zstd(chunks: Iterable[Chunk], entry_name: str) -> Iterator[bytes]:
     Its header does not name the content's size. Arrow's stream lets other threads run while it compresses;
     cramjam's does not.
     """
-    pieces = _Pieces()
+    pieces = Written()
     with pa.CompressedOutputStream(pa.PythonFile(pieces, mode="w"), "zstd") as stream:
         for block in _blocks(chunks, BLOCK_BYTES):
             stream.write(block)
-            yield from pieces.take()
-    yield from pieces.take()
+            yield from pieces.taken()
+    yield from pieces.taken()
 
 
 def _snappy_blocks(chunks: Iterable[Chunk]) -> Iterator[tuple[int, bytes]]:

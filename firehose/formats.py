@@ -1,37 +1,82 @@
-"""Encodes batches into the bytes of an object: records byte for byte, with or without a delimiter.
+"""Encodes batches into the bytes of an object; here, records byte for byte, with or without a delimiter.
 
 Amazon Data Firehose concatenates records with no delimiter (firehose.md section 5.3). Where one is asked
 for, it follows each record that does not end with it already, the last one too, so that objects can be
 concatenated; AWS's AppendDelimiterToRecord (section 8.6) differs there and leaves it out behind the last
 record.
 
-A format must never look at, mend or re-order records, and never make a Python object per record.
+Raw and JsonLines must never look at, mend or re-order records, and no format makes a Python object per record.
+Formats of columns: columnar.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import ClassVar, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from firehose.compression import Chunk, unknown
-from firehose.model import Batch
+from firehose.contracts import Memo
+from firehose.model import Batch, Rejections
 
 FORMATS = ("raw", "json_lines")
 
 
+class Anew(Exception):
+    """The batch must be encoded again from its start: its schema has grown meanwhile, durably. Not a failed attempt."""
+
+
+class Encoded(Protocol):
+    """A batch on its way to being an object."""
+
+    @property
+    def chunks(self) -> Iterator[Chunk]:
+        """The object's bytes, to be read once; none at all where no row is left: then there is no object. Raises
+        `Anew`, `Retry` or `Refused`.
+        """
+        ...
+
+    @property
+    def refused(self) -> Rejections:
+        """Rows that cannot be encoded. Complete once the chunks are exhausted."""
+        ...
+
+    @property
+    def companions(self) -> Mapping[str, bytes]:
+        """Objects to be stored before this one, by name below the data's folder; a repeat overwrites them."""
+        ...
+
+
 class Format(Protocol):
-    """How the rows of a batch become an object. `extension` goes before the codec's; most have none."""
+    """How the rows of a batch become an object. `extension` goes before the codec's; some have none."""
 
     @property
     def extension(self) -> str: ...
 
-    def encode(self, batch: Batch) -> Iterator[Chunk]:
-        """The object's bytes, slice by slice; the same chunks for the same batch."""
+    def encoded(self, batch: Batch, memo: Memo) -> Encoded:
+        """The same rows for the same batch, as often as it is asked for. `memo` is the batch's own."""
         ...
+
+    def check(self) -> None:
+        """Reaches what it takes to encode, such as the catalogue of a schema. Raises `Retry` or `Refused`."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of that. May be called twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Rows that are encoded as they are: each one can be."""
+
+    chunks: Iterator[Chunk]
+    refused: ClassVar[Rejections] = Rejections()
+    companions: ClassVar[Mapping[str, bytes]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +86,18 @@ class Raw:
     extension: ClassVar[str] = ""
     delimiter: bytes = b""
 
-    def encode(self, batch: Batch) -> Iterator[Chunk]:
+    def encoded(self, batch: Batch, memo: Memo) -> Encoded:
+        """Records without a byte are an object too, an empty one."""
+        return Unchanged(chain((b"",), self.chunks(batch)))
+
+    def check(self) -> None:
+        """It takes nothing."""
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+    def chunks(self, batch: Batch) -> Iterator[Chunk]:
+        """The object's bytes, slice by slice; the same chunks for the same batch."""
         for rows in batch.slices():
             content = contents(delimited(rows.column("record"), self.delimiter))
             if content.size:

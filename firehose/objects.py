@@ -1,36 +1,40 @@
 """What destinations that write objects share: the keys of their blocks, and how a batch becomes an object.
 
-Names come from firehose.md section 5 (naming.py), bytes from sections 5.3 and 6 (formats.py, compression.py).
-Pure: it must never touch a far side, and a name must never depend on anything but the options and the batch's
-segment and partition: a repeated delivery has to hit the same object (DESIGN 3, law 5).
+Names come from firehose.md section 5 (naming.py), bytes from sections 5.3, 6 and 7 (formats.py, columnar.py,
+compression.py). It must never touch a far side but through the doors it is given, and a name must never depend on
+anything but the options and the batch's segment and partition: a repeated delivery has to hit the same object (DESIGN
+3, law 5).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import posixpath
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self, TypeVar
+from itertools import chain
+from typing import Annotated, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from firehose import naming
-from firehose.blocks import Block
+from firehose.column_options import ColumnarOptions
 from firehose.compression import Piece, codec
-from firehose.formats import Format, format_named
-from firehose.model import Batch, Segment
+from firehose.contracts import Memo
+from firehose.format_options import FormatOptions, PlainOptions
+from firehose.formats import Anew, Encoded, Format, format_named
+from firehose.model import Batch, Receipt, Segment
 from firehose.registry import Site
 from firehose.stream_config import DestinationBlock, StreamConfig, delimiter_bytes
 
 T = TypeVar("T")
+Store: TypeAlias = Callable[[Iterator[Piece]], int]  # takes an object's pieces, answers how many bytes they had
+COMPRESSED_INSIDE = (
+    "The S3 destination's compression format must be set to UNCOMPRESSED when data format conversion is enabled"
+)
+BEGINNINGS = 100  # of one delivery, since its schema grew: a few are real, so many are a bug
 ERROR_TYPE = "!{firehose:error-output-type}"
 SAMPLE = Segment("sample", "sample", 0, 1, 0, datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC), 1)
-
-
-class FormatOptions(Block):
-    """How records stand in an object: as they are, or each on a line of its own."""
-
-    type: Literal["raw", "json_lines"] = "raw"
 
 
 class ObjectOptions(DestinationBlock):
@@ -40,7 +44,7 @@ class ObjectOptions(DestinationBlock):
     time_zone: str = "UTC"
     file_extension: str = ""
     compression: Literal["none", "gzip", "zip", "snappy", "hadoop_snappy", "zstd"] = "none"
-    format: FormatOptions = FormatOptions()
+    format: FormatOptions = PlainOptions()
     delimiter: str = "none"
     retention_days: Annotated[float, Field(gt=0, le=36500)] | None = None  # of an errors block: then they are removed
 
@@ -67,6 +71,8 @@ class ObjectOptions(DestinationBlock):
         chosen = info.data.get("format")
         if chosen is not None and chosen.type == "json_lines" and delimiter != "newline":
             raise ValueError("json_lines ends each record with a newline; leave delimiter out, or use format raw")
+        if isinstance(chosen, ColumnarOptions) and delimiter != "none":
+            raise ValueError(f"{chosen.type} has rows, with nothing between them; leave delimiter out")
         return delimiter
 
     def beside(self, destinations: Iterable[DestinationBlock]) -> Self:
@@ -90,6 +96,7 @@ class ObjectOptions(DestinationBlock):
         as_errors = self is stream.errors
         wrong = self._problems_of_errors(stream) if as_errors else naming.problems(self.prefix, None)
         yield from (("prefix", message) for message in wrong)
+        yield from self._problems_of_format(as_errors)
         if self.retention_days is not None and not wrong:
             yield from (("retention_days", message) for message in self._problems_of_retention(stream))
         if wrong or as_errors:
@@ -102,6 +109,16 @@ class ObjectOptions(DestinationBlock):
                     "prefix",
                     f"gives its objects the names that '{name}' gives, in the same place; change it",
                 )
+
+    def _problems_of_format(self, as_errors: bool) -> Iterator[tuple[str, str]]:
+        if not isinstance(self.format, ColumnarOptions):
+            return
+        for key, message in self.format.columns.problems():
+            yield f"format.schema.{key}", message
+        if as_errors:
+            yield "format", f"error documents are JSON lines, never {self.format.type}; leave format out"
+        if self.compression != "none":
+            yield "compression", f"{COMPRESSED_INSIDE}; for {self.format.type} it is a key of format: leave it out here"
 
     def _problems_of_errors(self, stream: StreamConfig) -> list[str]:
         """AWS asks for a prefix of their own where data and errors share a bucket (firehose.md section 5.1)."""
@@ -140,25 +157,29 @@ class ObjectOptions(DestinationBlock):
             error_output_prefix=self.prefix, time_zone=self.time_zone, extension=self._extension()
         )
 
-    def records_format(self) -> Format:
+    def records_format(self, site: Site) -> Format:
+        if isinstance(self.format, ColumnarOptions):
+            return self.format.made(site)
         raw = self.format.type == "raw"
         return format_named(self.format.type, delimiter_bytes(self.delimiter) if raw else None)
 
     def _extension(self) -> str:
         """FileExtension replaces what format and compression would give (firehose.md section 5.3)."""
-        return self.file_extension or self.records_format().extension + codec(self.compression).extension
+        return self.file_extension or self.format.extension + codec(self.compression).extension
 
 
 class ObjectEncoder:
-    """Turns one destination's batches into the names and bytes of objects. Stateless: threads share it."""
+    """Turns one destination's batches into the names and bytes of objects. Threads share it."""
 
     def __init__(self, options: ObjectOptions, site: Site) -> None:
         self._errors = site.purpose == "errors"
         self._destination = site.destination
         self._names = options.error_names() if self._errors else options.names()
+        self._folder = posixpath.dirname(options.fixed_prefix())
         self._codec = codec(options.compression)
         # Error documents are JSON, one a line, whatever the data's format (firehose.md section 5.2).
-        self._format = format_named("json_lines", None) if self._errors else options.records_format()
+        self._format = format_named("json_lines", None) if self._errors else options.records_format(site)
+        self._companions: set[str] = set()  # that lie there already: few, and they never change
 
     @property
     def content_encoding(self) -> str | None:
@@ -169,11 +190,40 @@ class ObjectEncoder:
             return self._names.error(batch.segment, batch.partition, discriminator=self._whose(batch))
         return self._names.data(batch.segment, discriminator=batch.partition)
 
-    def chunks(self, batch: Batch) -> Iterator[Piece]:
-        """The object's bytes, in pieces that suit a write; memory is bounded however large the batch."""
+    def check(self) -> None:
+        """Whether records can be encoded. Raises `Retry` or `Refused`."""
+        self._format.check()
+
+    def close(self) -> None:
+        self._format.close()
+
+    def deliver(self, batch: Batch, memo: Memo, store: Store, store_beside: Callable[[str, bytes], None]) -> Receipt:
+        """Hands the object's bytes to `store`, in pieces that suit a write; memory is bounded however large the batch.
+        What has to lie there before goes to `store_beside`, by name, and replaces what has this name.
+        """
+        for _ in range(BEGINNINGS):
+            try:
+                return self._delivered(batch, self._format.encoded(batch, memo), store, store_beside)
+            except Anew:
+                continue
+        raise RuntimeError(f"{batch.segment}: its schema has grown {BEGINNINGS} times while it was encoded")
+
+    def _delivered(
+        self, batch: Batch, encoded: Encoded, store: Store, store_beside: Callable[[str, bytes], None]
+    ) -> Receipt:
+        first = next(encoded.chunks, None)
+        if first is None:
+            return Receipt(refused=encoded.refused)
+        for name, content in encoded.companions.items():
+            if name not in self._companions:
+                store_beside(posixpath.join(self._folder, name), content)
+                self._companions.add(name)
+        sent_bytes = store(self._codec.compress(chain((first,), encoded.chunks), self._entry(batch)))
+        return Receipt((self.name(batch),), sent_bytes, encoded.refused)
+
+    def _entry(self, batch: Batch) -> str:
         cut = f"{batch.partition}/{self._whose(batch)}" if self._errors else batch.partition
-        entry = self._names.identity(batch.segment, cut)
-        return self._codec.compress(self._format.encode(batch), str(entry))
+        return str(self._names.identity(batch.segment, cut))
 
     def _whose(self, batch: Batch) -> str:
         return "" if batch.common else self._destination

@@ -29,6 +29,13 @@ def decode(partition: str) -> dict[str, dict[str, str]]:
     return keys
 
 
+def columns_in_path(partition: str) -> tuple[str, ...]:
+    """The columns that an object's folders tell, as in `country=DE/`. Readers put them back from the path, and many
+    fail over a file that has a column of the same name: files of columns (Parquet, ORC) leave these out.
+    """
+    return tuple(decode(partition).get(FROM_COLUMN, ())) if partition else ()
+
+
 class ActivePartitions:
     """Which partitions of each stream have rows that are not delivered yet. Thread-safe; one for a delivery half."""
 

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
+from batches import Notes
 from hypothesis import given
 from hypothesis import strategies as st
 
 from firehose.compression import Chunk
-from firehose.formats import Format, JsonLines, Raw, format_named
+from firehose.formats import JsonLines, Raw, format_named
 from firehose.model import ROW_SCHEMA, Batch, Segment
 
 SEGMENT = Segment("logs", "lane", 0, 1, 0, datetime(2024, 5, 1, tzinfo=UTC), 1)
@@ -31,8 +32,8 @@ def batch_of(*slices: pa.RecordBatch) -> Batch:
     return Batch(SEGMENT, lambda: iter(slices))
 
 
-def encoded(format: Format, *slices: pa.RecordBatch) -> bytes:
-    return b"".join(memoryview(chunk) for chunk in format.encode(batch_of(*slices)))
+def encoded(format: Raw, *slices: pa.RecordBatch) -> bytes:
+    return b"".join(memoryview(chunk) for chunk in format.encoded(batch_of(*slices), Notes()).chunks)
 
 
 def is_within(chunk: Chunk, rows: pa.RecordBatch) -> bool:
@@ -66,10 +67,10 @@ def test_a_delimiter_follows_each_record_once(
 
 
 @pytest.mark.parametrize("format", [Raw(), Raw(b"\n"), JsonLines()], ids=["raw", "delimiter", "json_lines"])
-def test_complete_records_are_not_copied(format: Format) -> None:
+def test_complete_records_are_not_copied(format: Raw) -> None:
     """Where nothing is missing, the chunk is the slice's own memory."""
     rows = slice_of([b'{"a":1}\n', b'{"a":2}\n'], before=2, after=2)
-    (chunk,) = format.encode(batch_of(rows))
+    (chunk,) = format.chunks(batch_of(rows))
     assert bytes(memoryview(chunk)) == b'{"a":1}\n{"a":2}\n'
     assert is_within(chunk, rows)
 
@@ -77,20 +78,20 @@ def test_complete_records_are_not_copied(format: Format) -> None:
 def test_the_check_for_copies_can_fail() -> None:
     """A chunk that had to be made is not taken for the slice's memory."""
     rows = slice_of([b"a"])
-    (chunk,) = JsonLines().encode(batch_of(rows))
+    (chunk,) = JsonLines().chunks(batch_of(rows))
     assert not is_within(chunk, rows)
 
 
 def test_one_chunk_a_slice() -> None:
     """Each slice becomes one chunk; one without bytes becomes none."""
     slices = slice_of([b"a", b"b"]), slice_of([]), slice_of([b""], before=1), slice_of([b"c"])
-    assert [bytes(memoryview(chunk)) for chunk in Raw().encode(batch_of(*slices))] == [b"ab", b"c"]
+    assert [bytes(memoryview(chunk)) for chunk in Raw().chunks(batch_of(*slices))] == [b"ab", b"c"]
 
 
 def test_encoding_again_gives_the_same_chunks() -> None:
     """A retried delivery encodes the batch again, to the same chunks."""
     batch = batch_of(slice_of([b"a", b"b\n"]), slice_of([b"c"]))
-    first, second = ([bytes(memoryview(chunk)) for chunk in JsonLines().encode(batch)] for _ in range(2))
+    first, second = ([bytes(memoryview(chunk)) for chunk in JsonLines().chunks(batch)] for _ in range(2))
     assert first == second == [b"a\nb\n", b"c\n"]
 
 
@@ -120,7 +121,7 @@ def test_a_segment_read_back_from_disk_is_encoded() -> None:
         ("json_lines", b"\n", JsonLines()),
     ],
 )
-def test_formats_go_by_name(type: str, delimiter: bytes | None, expected: Format) -> None:
+def test_formats_go_by_name(type: str, delimiter: bytes | None, expected: Raw) -> None:
     """The configuration's name and delimiter choose the format; these have no extension of their own."""
     found = format_named(type, delimiter)
     assert found == expected

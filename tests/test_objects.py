@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batches import batch
+from batches import Notes, batch
 from sites import site
 
 from destinations.folder import FolderOptions
 from firehose import config
+from firehose.compression import Piece
+from firehose.formats import Anew, Encoded
+from firehose.model import Batch, Receipt
 from firehose.objects import ObjectEncoder
 from firehose.runtime import Runtime, Threads
 from firehose.stream_config import StreamConfig
@@ -42,7 +45,20 @@ def encoder(threads: Threads, purpose: Any = "data", **keys: Any) -> ObjectEncod
 
 
 def content(made: ObjectEncoder, *records: bytes) -> bytes:
-    return b"".join(made.chunks(batch(records)))
+    return stored(made, batch(records))
+
+
+def stored(made: ObjectEncoder, one: Batch) -> bytes:
+    """What is put under the object's name."""
+    pieces: list[bytes] = []
+
+    def store(chunks: Iterator[Piece]) -> int:
+        pieces.extend(map(bytes, chunks))
+        return sum(map(len, pieces))
+
+    receipt = made.deliver(one, Notes(), store, lambda *beside: pytest.fail(str(beside)))
+    assert receipt == Receipt((made.name(one),), sum(map(len, pieces)))
+    return b"".join(pieces)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +122,7 @@ def test_zip_entry_is_named_for_the_object(threads: Threads, purpose: str) -> No
     """The entry of a zip has the uuid of the object's name."""
     made = encoder(threads, purpose, compression="zip")
     one = batch([b"x\n"], partition="splunk-failed" if purpose == "errors" else "")
-    (entry,) = zipfile.ZipFile(io.BytesIO(b"".join(made.chunks(one)))).namelist()
+    (entry,) = zipfile.ZipFile(io.BytesIO(stored(made, one))).namelist()
     assert made.name(one).endswith(f"{entry}.zip")
 
 
@@ -173,6 +189,87 @@ def test_place_is_comparable() -> None:
     """Two spellings of one place are equal; another prefix is another place."""
     assert options(path="./a//b/").place() == options(path="a/b").place()
     assert options().place() != options(prefix="x/").place()
+
+
+PARQUET = {"type": "parquet", "schema": {"columns": {"n": "bigint"}}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ({"format": PARQUET}, ".parquet"),
+        ({"format": {"type": "orc"}}, ".orc"),
+        ({"format": PARQUET, "file_extension": ".snappy.parquet"}, ".snappy.parquet"),
+    ],
+)
+def test_a_format_has_its_extension(keys: dict[str, Any], wanted: str) -> None:
+    """A file of columns is told by its name, unless the block says another."""
+    name = options(**keys).names().data(batch([b"x"]).segment)
+    assert re.fullmatch(r"2026/03/01/12/" + SUFFIX + re.escape(wanted), name)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"format": PARQUET, "compression": "gzip"},
+            "destination.compression: The S3 destination's compression format",
+        ),
+        ({"format": PARQUET, "delimiter": "newline"}, "destination.delimiter: parquet has rows"),
+        ({"format": {"type": "parket"}}, "destination.format: unknown type; did you mean 'parquet'?"),
+        ({"format": {}}, "destination.format: has no type: choose from raw, json_lines, parquet, orc"),
+        ({"format": "parquet"}, "destination.format: must be a mapping"),
+        (
+            {"format": {**PARQUET, "compresion": "gzip"}},
+            "destination.format.compresion: unknown key; did you mean 'comp",
+        ),
+        (
+            {"format": {"type": "orc", "stripes": 1}},
+            "destination.format.stripes: unknown key; did you mean 'stripe_size",
+        ),
+        (
+            {"format": {**PARQUET, "compression": "gzp"}},
+            "destination.format.compression: input should be 'none', 'snap",
+        ),
+        ({"format": {**PARQUET, "schema": {"columns": {"n": "lng"}}}}, "destination.format.schema.columns.n: "),
+        ({"format": {"type": "orc", "schema": {"file": "/no/such.ddl"}}}, "destination.format.schema.file: "),
+        (
+            {"format": {**PARQUET, "deserializer": "opnx"}},
+            "destination.format.deserializer: unknown type; did you mean",
+        ),
+    ],
+)
+def test_problems_of_a_format_name_their_place(keys: dict[str, Any], message: str) -> None:
+    """Whatever is wrong inside a format is told at the key that the file has, with the way out."""
+    assert message.lower() in refusal(destination={"type": "folder", "path": "lake", **keys}).lower()
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_error_documents_are_never_converted(compression: str) -> None:
+    """An errors block with a format of columns is refused: its documents are JSON."""
+    errors = {"type": "folder", "path": "bad", "format": PARQUET, "compression": compression}
+    problem = refusal(destination={"type": "folder", "path": "lake"}, errors=errors)
+    assert "errors.format: error documents are JSON lines, never parquet; leave format out" in problem
+
+
+class Restless:
+    """A format whose schema never stops growing."""
+
+    extension = ""
+
+    def encoded(self, batch: Batch, memo: object) -> Encoded:
+        raise Anew
+
+    def check(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_schema_that_never_stops_growing_is_a_bug(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is begun again at once where its schema has grown, but not for ever."""
+    monkeypatch.setattr("firehose.objects.format_named", lambda *_: Restless())
+    with pytest.raises(RuntimeError, match="its schema has grown 100 times"):
+        content(encoder(threads), b"x")
 
 
 def loaded(**stream: Any) -> StreamConfig:

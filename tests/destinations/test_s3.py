@@ -523,7 +523,7 @@ async def test_memory_is_bounded(lake: Lake, monkeypatch: pytest.MonkeyPatch) ->
         return (bytes(MIB) for _ in range(90))
 
     monkeypatch.setattr("firehose.aws.Client.call", call)
-    monkeypatch.setattr("firehose.objects.ObjectEncoder.chunks", chunks)
+    monkeypatch.setattr("firehose.formats.Raw.chunks", chunks)
     s3 = lake.s3(multipart_threshold_mib=20, part_size_mib=20)
     tracemalloc.start()
     try:
