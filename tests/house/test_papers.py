@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,16 @@ from house_rules import ROOT
 import destinations
 import transforms
 from firehose import __version__, config, observe
+from firehose.blocks import Block
 from firehose.cli import app
+from firehose.objects import ObjectOptions
+from firehose.orc import OrcOptions
+from firehose.parquet import ParquetOptions
 from firehose.stream_config import Stream
 
 TABLES = {"destination": destinations.TABLE, "transform": transforms.TABLE}
 SLOTS = [(slot, name) for slot, table in TABLES.items() for name in table]
+FORMATS: Mapping[str, type[Block]] = {"parquet": ParquetOptions, "orc": OrcOptions}
 README = ROOT / "README.md"
 CHANGELOG = ROOT / "CHANGELOG.md"
 
@@ -70,6 +76,7 @@ def test_examples_are_named_for_their_slot() -> None:
     """An example's name says which plug-in it shows, or has cases for; one shows the service itself."""
     known = {f"{slot}-{name}" for slot, name in SLOTS} | {"service"}
     known |= {f"transform-{name}.tests" for name in transforms.TABLE}
+    known |= {f"format-{name}" for name in FORMATS}
     assert {path.stem for path in (ROOT / "config/examples").glob("*.yaml")} - known == set()
 
 
@@ -85,6 +92,20 @@ def test_example_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     for block in (config.ServiceOptions, config.DeliveryOptions, Stream):
         keys = {field.alias or name for name, field in block.model_fields.items()}
         assert [key for key in keys if not re.search(rf"\b{key}:", path.read_text())] == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_example_of_a_format(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every format of columns has an example that shows each of its keys, and its row in the README."""
+    monkeypatch.setattr("os.environ", {})
+    path = ROOT / "config/examples" / f"format-{name}.yaml"
+    (stream,) = config.load(str(path)).streams.values()
+    (block,) = stream.destinations.values()
+    assert isinstance(block, ObjectOptions)
+    assert block.format.type == name
+    keys = {field.alias or key for key, field in FORMATS[name].model_fields.items()}
+    assert [key for key in keys if not re.search(rf"^ {{8}}{key}:", path.read_text(), re.MULTILINE)] == []
+    assert re.search(rf"^\|.*`{name}`.*\|", paper(README), re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", transforms.TABLE)
