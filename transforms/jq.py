@@ -13,6 +13,7 @@ import jq
 import pyarrow as pa
 from pydantic import Field, field_validator
 
+from firehose import jq_query
 from firehose.hooks.options import WorkerOptions
 from firehose.hooks.program import PROCESSING_FAILED, Mark, Program, Run
 from firehose.hooks.workers import Workers
@@ -25,10 +26,8 @@ from firehose.rows import refused_each, spread
 MADE_BYTES = 16 * 1024 * 1024  # of one record
 SAID_CHARACTERS = 1000  # of jq's complaint: it may quote the whole record
 TOO_DEEP = b"<skipped: too deep>"  # what jq prints, which is no JSON, in place of what is nested 10,000 deep
-# The query's own `halt_error` would end the record as if nothing had been wrong with it. A line of its own, so that
-# whatever the query ends with, such as a comment, ends there.
-JSON = "def halt_error: error; def halt_error($code): error; (\n{query}\n) | tojson"
-RAW = 'def halt_error: error; def halt_error($code): error; (\n{query}\n) | if type == "string" then . else tojson end'
+JSON = "tojson"
+RAW = 'if type == "string" then . else tojson end'
 
 
 class JqOptions(WorkerOptions):
@@ -41,14 +40,7 @@ class JqOptions(WorkerOptions):
     @field_validator("query")
     @classmethod
     def _compiles(cls, query: str) -> str:
-        if "\0" in query:
-            raise ValueError("the query holds a NUL character; remove it")
-        try:
-            jq.compile(query)  # alone first: places in the complaint are then the query's own
-            jq.compile(JSON.format(query=query))
-        except ValueError as error:
-            raise ValueError(f"invalid jq: {_complaint(str(error))}") from None
-        return query
+        return jq_query.checked(query, JSON)
 
 
 class Jq(Workers):
@@ -64,8 +56,7 @@ class Jq(Workers):
 
 def program(options: Mapping[str, Any]) -> Run:
     """What a worker runs."""
-    wrapped = RAW if options["raw"] else JSON
-    compiled = jq.compile(wrapped.format(query=options["query"]))
+    compiled = jq.compile(jq_query.wrapped(options["query"], RAW if options["raw"] else JSON))
 
     def run(rows: pa.RecordBatch, mark: Mark) -> Outcome:
         """Loops over the records."""
@@ -131,9 +122,3 @@ def _is_json(made: bytes) -> bool:
     except NotJson:
         return False
     return True
-
-
-def _complaint(said: str) -> str:
-    """jq's first error in one line: what is wrong, and where."""
-    first = said.removeprefix("jq: error: ").partition("\n")[0]
-    return first.replace(" at <top-level>, line", " at line").rstrip(":")
