@@ -19,6 +19,7 @@ from firehose import blocks, registry, yaml_file
 from firehose.blocks import LARGEST, Block
 from firehose.buffer import layout
 from firehose.catalogue import BACKUP, backup_block
+from firehose.partitioning import checks
 from firehose.schemas.connection import connected_as
 from firehose.stream_config import DestinationBlock, Stream, StreamConfig, TransformBlock
 from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
@@ -199,6 +200,8 @@ def _streams(definitions: Any, file: YamlFile) -> Iterator[tuple[str, StreamConf
             for place, block in config.blocks():
                 for key, message in block.problems(config):
                     file.complain((*path, *place, *key.split(".")), message)
+            for place, message in checks.problems(config):
+                file.complain((*path, *place), message)
             yield name, config
 
 

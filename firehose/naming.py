@@ -22,12 +22,14 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from firehose.java_time import REFUSAL, InvalidPattern, compile_pattern
 from firehose.model import Segment
+from firehose.partitions import FROM_COLUMN, FROM_LAMBDA, FROM_QUERY
 
 PartitionKeys = Mapping[str, Mapping[str, str]]  # namespace -> key -> value
 
-PARTITION_NAMESPACES = ("partitionKeyFromQuery", "partitionKeyFromLambda")
+PARTITION_NAMESPACES = (FROM_QUERY, FROM_LAMBDA)
 PREFIX_LIMIT_BYTES = 512  # evaluated; a date that we append does not count
 KEY_LIMIT_BYTES = 1024  # S3's own
+PART_LIMIT_BYTES = 255  # of what stands between two slashes, on nearly all file systems
 # Every error-output-type that AWS knows (firehose.md section 5.2), then ours.
 ERROR_TYPES = frozenset(
     {
@@ -87,6 +89,13 @@ def expressions(template: Template, *namespaces: str) -> list[Expression]:
     return [piece for piece in found if piece.namespace in (namespaces or (piece.namespace,))]
 
 
+def keys(text: str | None) -> PartitionKeys:
+    """The partition keys that a prefix names, by namespace, each with a value to try it with."""
+    template = parse(text)
+    found = {space: {one.value: "0" for one in expressions(template, space)} for space in PARTITION_NAMESPACES}
+    return {space: names for space, names in found.items() if names}
+
+
 def is_literal(text: str | None) -> bool:
     """Whether a prefix has no expressions."""
     return not expressions(parse(text))
@@ -141,11 +150,13 @@ def problems(
     *,
     time_zone: str = "UTC",
     file_extension: str = "",
-    partitioned: bool = False,
+    partitioned: bool | None = False,
     expressions_allowed: bool = True,
     errors_share_bucket: bool = False,
 ) -> list[str]:
-    """Everything that is wrong, in AWS's words where these are known; an empty list says that all is fine."""
+    """Everything that is wrong, in AWS's words where these are known; an empty list says that all is fine. Whether the
+    stream is `partitioned` may not be known (None).
+    """
     data, error = parse(prefix), parse(error_output_prefix)
     zone_problems = list(_time_zone_problems(time_zone))
     zone = UTC if zone_problems else _zone_named(time_zone)
@@ -195,9 +206,8 @@ _TRICK = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^/|(?<![^/])\.{1,2}(?![^
 
 
 def _evaluated_problems(name: str, template: Template, zone: tzinfo) -> Iterator[str]:
-    keys = {space: {e.value: "0" for e in expressions(template, space)} for space in PARTITION_NAMESPACES}
     try:
-        text = _longest(_compile(template), zone, keys)
+        text = _longest(_compile(template), zone, keys("".join(map(str, template))))
     except InvalidPattern as error:  # a name of the time zone that nobody here knows
         yield f"{REFUSAL} in {name}: {error.detail}"
         return
@@ -212,11 +222,11 @@ def _too_long(name: str) -> str:
     return f"Length of evaluated {evaluated} cannot be greater than {PREFIX_LIMIT_BYTES}"
 
 
-def _prefix_problems(template: Template, partitioned: bool) -> Iterator[str]:
+def _prefix_problems(template: Template, partitioned: bool | None) -> Iterator[str]:
     keys = expressions(template, *PARTITION_NAMESPACES)
     if _ERROR_TYPE in template:
         yield f"Prefix must not contain {_ERROR_TYPE}; it belongs in ErrorOutputPrefix"
-    if keys and not partitioned:
+    if keys and partitioned is False:
         yield (
             "Dynamic Partitioning Namespaces can only be part of a prefix expression "
             "when Dynamic Partitioning is enabled."
@@ -292,6 +302,7 @@ class ObjectNames:
     extension: str = ""
     _zone: tzinfo = field(init=False, repr=False, compare=False)
     _data: Evaluate = field(init=False, repr=False, compare=False)
+    _bare: Evaluate = field(init=False, repr=False, compare=False)  # without a date of ours: columns follow
     _error: Evaluate = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -300,19 +311,20 @@ class ObjectNames:
             self.error_output_prefix,
             time_zone=self.time_zone,
             file_extension=self.extension,
-            partitioned=bool(expressions(parse(self.prefix), *PARTITION_NAMESPACES)),
+            partitioned=None,
         )
         if found:
             raise ValueError("; ".join(found))
         object.__setattr__(self, "_zone", _zone_named(self.time_zone))
         object.__setattr__(self, "_data", _compile(_data_template(self.prefix)))
+        object.__setattr__(self, "_bare", _compile(parse(self.prefix)))
         object.__setattr__(self, "_error", _compile(_error_template(self.prefix, self.error_output_prefix)))
 
     def data(self, segment: Segment, partition_keys: PartitionKeys | None = None, discriminator: str = "") -> str:
         """The object of a segment, or of one partition's cut: then `discriminator` tells the cuts apart."""
         identity = self.identity(segment, discriminator)
         values = _Values(self._local(segment), identity, "", partition_keys or {})
-        return _key(self._data, values, segment, self.extension)
+        return _key(self._evaluate(values.partition_keys), values, segment, self.extension)
 
     def error(self, segment: Segment, error_type: str, discriminator: str = "", extension: str | None = None) -> str:
         """The error output object of a segment's rows that ended as `error_type`."""
@@ -341,10 +353,25 @@ class ObjectNames:
         pieces = "".join(_loosely(_error_template(self.prefix, self.error_output_prefix)))
         return re.compile(f"(?P<head>{pieces}){re.escape(stream)}{_SUFFIX.pattern}")
 
-    def refusal(self, partition_keys: PartitionKeys) -> str | None:
-        """Why rows with these partition keys cannot be delivered: their evaluated prefix is too long."""
-        evaluated = _tame(_longest(self._data, self._zone, partition_keys))
-        return _too_long("Prefix") if len(evaluated.encode()) > PREFIX_LIMIT_BYTES else None
+    def _evaluate(self, partition_keys: PartitionKeys) -> Evaluate:
+        """The prefix, and the columns' folders behind it, where there are any."""
+        columns = partition_keys.get(FROM_COLUMN)
+        if not columns:
+            return self._data
+        folders = "".join(f"{_hive_text(name)}={_hive_text(value)}/" for name, value in columns.items())
+        return lambda values: self._bare(values) + folders
+
+    def refusal(self, partition_keys: PartitionKeys, *, local: bool = False) -> str | None:
+        """Why rows with these partition keys cannot be delivered: their evaluated prefix is too long; a part of it is,
+        where the names are those of `local` files.
+        """
+        evaluated = _tame(_longest(self._evaluate(partition_keys), self._zone, partition_keys))
+        if len(evaluated.encode()) > PREFIX_LIMIT_BYTES:
+            return _too_long("Prefix")
+        longest = max(len(part.encode()) for part in evaluated.split("/"))
+        if local and longest > PART_LIMIT_BYTES:
+            return f"Length of a folder's name cannot be greater than {PART_LIMIT_BYTES}"
+        return None
 
     @staticmethod
     def identity(segment: Segment, discriminator: str) -> UUID:
@@ -357,6 +384,9 @@ class ObjectNames:
 
     def _local(self, segment: Segment) -> datetime:
         return segment.opened_at.astimezone(self._zone)
+
+
+_HIVE_SPECIAL = re.compile(r"""[\x00-\x1f\x7f"#%'*/:=?\\{\[\]^]""")
 
 
 def _data_template(prefix: str | None) -> Template:
@@ -401,6 +431,11 @@ def _key(evaluate: Evaluate, values: _Values, segment: Segment, extension: str) 
 def _tame(prefix: str) -> str:
     """Percent-encodes what would lead out of a folder: the values of partition keys come from records."""
     return _TRICK.sub(_percent_encoded, prefix)
+
+
+def _hive_text(text: str) -> str:
+    """As Hive and Spark write names and values of columns in a path; readers know how to undo it."""
+    return _HIVE_SPECIAL.sub(_percent_encoded, text)
 
 
 def _percent_encoded(match: re.Match[str]) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Annotated, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from firehose import naming
+from firehose import naming, partitions
 from firehose.column_options import ColumnarOptions
 from firehose.compression import Piece, codec
 from firehose.contracts import Memo
@@ -40,6 +40,8 @@ SAMPLE = Segment("sample", "sample", 0, 1, 0, datetime(2001, 2, 3, 4, 5, 6, tzin
 class ObjectOptions(DestinationBlock):
     """Keys of a block that writes objects. In an `errors` block, `prefix` is AWS's ErrorOutputPrefix."""
 
+    PARTITIONS: ClassVar[bool] = True
+
     prefix: Annotated[str, Field(max_length=1024)] | None = None
     time_zone: str = "UTC"
     file_extension: str = ""
@@ -53,7 +55,7 @@ class ObjectOptions(DestinationBlock):
     def _prefix(cls, prefix: str | None) -> str | None:
         # The block cannot know yet whether it holds data or errors; `problems` asks again when that is known.
         as_errors = prefix is not None and ERROR_TYPE in prefix
-        return _checked(prefix, naming.problems(None, prefix) if as_errors else naming.problems(prefix, None))
+        return _checked(prefix, naming.problems(None, prefix) if as_errors else _of_prefix(prefix))
 
     @field_validator("time_zone")
     @classmethod
@@ -83,6 +85,10 @@ class ObjectOptions(DestinationBlock):
                     return self.model_copy(update={"prefix": other.prefix if naming.is_literal(other.prefix) else None})
         return self
 
+    @property
+    def converts(self) -> bool:
+        return self.format.type not in ("raw", "json_lines")
+
     def container(self) -> tuple[str, ...]:
         """What holds the objects, comparable: two blocks with equal containers write side by side."""
         raise NotImplementedError
@@ -94,7 +100,7 @@ class ObjectOptions(DestinationBlock):
     def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
         """What is wrong with the block in this stream's company, each with its key."""
         as_errors = self is stream.errors
-        wrong = self._problems_of_errors(stream) if as_errors else naming.problems(self.prefix, None)
+        wrong = self._problems_of_errors(stream) if as_errors else self._problems_of_data(stream)
         yield from (("prefix", message) for message in wrong)
         yield from self._problems_of_format(as_errors)
         if self.retention_days is not None and not wrong:
@@ -120,12 +126,18 @@ class ObjectOptions(DestinationBlock):
         if self.compression != "none":
             yield "compression", f"{COMPRESSED_INSIDE}; for {self.format.type} it is a key of format: leave it out here"
 
+    def _problems_of_data(self, stream: StreamConfig) -> list[str]:
+        """A prefix names partition keys where there are any but columns, which stand behind it of themselves."""
+        options = stream.options.dynamic_partitioning if stream.partitions(self) else None
+        by_column = options is not None and options.columns and not options.queries
+        return naming.problems(self.prefix, None, partitioned=None if by_column else options is not None)
+
     def _problems_of_errors(self, stream: StreamConfig) -> list[str]:
         """AWS asks for a prefix of their own where data and errors share a bucket (firehose.md section 5.1)."""
         others = [one for one in stream.destinations.values() if isinstance(one, ObjectOptions)]
         for other in others:
-            if other.container() == self.container() and not naming.problems(other.prefix, None):
-                return naming.problems(other.prefix, self.prefix, errors_share_bucket=True)
+            if other.container() == self.container() and not _of_prefix(other.prefix):
+                return naming.problems(other.prefix, self.prefix, errors_share_bucket=True, partitioned=None)
         return naming.problems(None, self.prefix)
 
     def _problems_of_retention(self, stream: StreamConfig) -> Iterator[str]:
@@ -137,13 +149,17 @@ class ObjectOptions(DestinationBlock):
         for name, other in stream.destinations.items():
             if not isinstance(other, ObjectOptions) or other.container() != self.container():
                 continue
-            if not naming.problems(other.prefix, None) and names.error_type(other.names().data(sample), stream.name):
+            if not _of_prefix(other.prefix) and names.error_type(other.sample_name(sample), stream.name):
                 yield f"cannot tell dead letters from the data of '{name}' in the same place; give errors a prefix"
 
     def _overwrites(self, other: ObjectOptions) -> bool:
-        if self.container() != other.container() or naming.problems(other.prefix, None):
+        if self.container() != other.container() or _of_prefix(other.prefix):
             return False
-        return self.names().data(SAMPLE) == other.names().data(SAMPLE)
+        return self.sample_name(SAMPLE) == other.sample_name(SAMPLE)
+
+    def sample_name(self, segment: Segment) -> str:
+        """The name that data of the segment would have, in one of its partitions where there are any."""
+        return self.names().data(segment, naming.keys(self.prefix))
 
     def fixed_prefix(self) -> str:
         """What all the names begin with."""
@@ -176,6 +192,7 @@ class ObjectEncoder:
         self._destination = site.destination
         self._names = options.error_names() if self._errors else options.names()
         self._folder = posixpath.dirname(options.fixed_prefix())
+        self._sample_keys = naming.keys(options.prefix)
         self._codec = codec(options.compression)
         # Error documents are JSON, one a line, whatever the data's format (firehose.md section 5.2).
         self._format = format_named("json_lines", None) if self._errors else options.records_format(site)
@@ -188,7 +205,8 @@ class ObjectEncoder:
     def name(self, batch: Batch) -> str:
         if self._errors:
             return self._names.error(batch.segment, batch.partition, discriminator=self._whose(batch))
-        return self._names.data(batch.segment, discriminator=batch.partition)
+        keys = partitions.decode(batch.partition) if batch.partition else None
+        return self._names.data(batch.segment, keys, discriminator=batch.partition)
 
     def check(self) -> None:
         """Whether records can be encoded. Raises `Retry` or `Refused`."""
@@ -230,7 +248,12 @@ class ObjectEncoder:
 
     def sample_name(self) -> str:
         """A name such as real objects have: what a check of rights may ask about. No segment ever has it."""
-        return self._names.error(SAMPLE, "sample") if self._errors else self._names.data(SAMPLE)
+        return self._names.error(SAMPLE, "sample") if self._errors else self._names.data(SAMPLE, self._sample_keys)
+
+
+def _of_prefix(prefix: str | None) -> list[str]:
+    """What is wrong with a prefix of data, whether there are partitions or not."""
+    return naming.problems(prefix, None, partitioned=None)
 
 
 def _checked(value: T, problems: list[str]) -> T:

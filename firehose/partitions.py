@@ -30,8 +30,8 @@ def decode(partition: str) -> dict[str, dict[str, str]]:
 
 
 def columns_in_path(partition: str) -> tuple[str, ...]:
-    """The columns that an object's folders tell, as in `country=DE/`. Readers put them back from the path, and many
-    fail over a file that has a column of the same name: files of columns (Parquet, ORC) leave these out.
+    """The columns that folders tell, as in `country=DE/`. Readers put them back from the path, and many of them fail
+    over a file that has a column of the same name: files of columns (Parquet, ORC) leave these out.
     """
     return tuple(decode(partition).get(FROM_COLUMN, ())) if partition else ()
 

@@ -13,15 +13,17 @@ from pydantic import Field
 
 from firehose.blocks import LARGEST, MIB, Block
 from firehose.catalogue import BACKUP
+from firehose.partitioning.options import PartitioningOptions
 from firehose.yaml_file import Path
 
+SIZE_MIB, LARGE_SIZE_MIB = 5, 128  # of a segment, by default; the latter of partitions and columns
 DECOMPRESSING, SPLITTING, SHAPING, DELIMITING = range(4)  # AWS's order of steps: firehose.md section 8.1
 
 
 class BufferingOptions(Block):
     """When a segment is sealed: firehose.md section 4. Whichever comes first; zero seconds delivers at once."""
 
-    size_mib: Annotated[float, Field(gt=0, le=1024)] = 5
+    size_mib: Annotated[float, Field(gt=0, le=1024)] = SIZE_MIB  # LARGE_SIZE_MIB of some streams
     interval_seconds: Annotated[float, Field(ge=0, le=86400)] = 300
 
 
@@ -40,6 +42,7 @@ class DirectPut(Block):
 class DestinationBlock(Block):
     """What every destination's block may say. A plug-in's options derive from it."""
 
+    PARTITIONS: ClassVar[bool] = False  # whether dynamic partitions are delivered each by itself
     CONNECTION: ClassVar[tuple[str, ...]] = ()  # keys that say how to reach the far side, and as whom
     RETRY_SECONDS: ClassVar[float | None] = None  # how long a failing delivery is tried where nothing else is said
 
@@ -54,6 +57,11 @@ class DestinationBlock(Block):
     def beside(self, destinations: Iterable[DestinationBlock]) -> Self:
         """The block as the error output of a stream with these destinations."""
         return self
+
+    @property
+    def converts(self) -> bool:
+        """Whether records become columns."""
+        return False
 
     def place(self) -> tuple[str, ...] | None:
         """Where it writes, comparable with others' places; None where that says nothing."""
@@ -95,6 +103,7 @@ class Stream(Block):
     errors: Annotated[dict[str, Any] | None, Field(repr=False)] = None
     backup: Annotated[dict[str, Any] | None, Field(repr=False)] = None
     retry: RetryOptions = RetryOptions()
+    dynamic_partitioning: PartitioningOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,20 @@ class StreamConfig:
 
     @property
     def size_bytes(self) -> int:
-        return max(1, int(self.options.buffering.size_mib * MIB))
+        return max(1, int(self.size_mib * MIB))
+
+    @property
+    def size_mib(self) -> float:
+        """As it is given; AWS's defaults: firehose.md section 4."""
+        buffering = self.options.buffering
+        large = any(block.converts or self.partitions(block) for block in self.destinations.values())
+        return LARGE_SIZE_MIB if large and "size_mib" not in buffering.model_fields_set else buffering.size_mib
+
+    def partitions(self, block: DestinationBlock) -> bool:
+        """Whether this destination's objects hold one dynamic partition each. A backup has records as they came."""
+        backup = self.destinations.get(BACKUP) if self.options.backup is not None else None
+        partitioned = self.options.dynamic_partitioning is not None and block.PARTITIONS
+        return partitioned and block is not backup and block is not self.errors
 
     def blocks(self) -> Iterator[tuple[Path, DestinationBlock]]:
         """Every block that says where something goes, and where in the definition it stands."""

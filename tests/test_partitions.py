@@ -15,6 +15,13 @@ def test_round_trip() -> None:
     }
 
 
+def test_columns_in_path() -> None:
+    """The columns that folders tell are known by name; keys of other kinds are none."""
+    keys = [("partitionKeyFromQuery", "c", "x"), ("column", "ts_day", "2026-11-22"), ("column", "country", "DE")]
+    assert partitions.columns_in_path(partitions.encode(keys)) == ("ts_day", "country")
+    assert partitions.columns_in_path(partitions.encode(keys[:1])) == partitions.columns_in_path("") == ()
+
+
 def test_limit() -> None:
     """No more partitions are opened than the limit allows beside those with rows still to deliver."""
     active = ActivePartitions()

@@ -31,9 +31,7 @@ def banner(config: Config) -> str:
     for stream in config.streams.values():
         buffering = stream.options.buffering
         places = ", ".join(placed(block) for block in stream.destinations.values())
-        lines.append(
-            f"  {stream.name}: every {buffering.size_mib:g} MiB or {buffering.interval_seconds:g} s to {places}"
-        )
+        lines.append(f"  {stream.name}: every {stream.size_mib:g} MiB or {buffering.interval_seconds:g} s to {places}")
     return "\n".join(lines) + "\n"
 
 

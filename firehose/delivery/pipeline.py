@@ -44,6 +44,7 @@ class Line:
     destination: Destination
     errors: Destination
     source: bool = False  # records go as they came, those that intake refused too: a backup
+    partitioned: bool = False  # the transforms' rows go on by partition, and arrive in cuts
 
 
 @dataclass(slots=True)

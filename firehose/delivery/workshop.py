@@ -1,8 +1,8 @@
 """Builds what a segment runs through from the catalogue: plug-ins put to work, kept while their definition stands.
 
-Transforms, format, prefix and compression follow the segment's own version of the definition; endpoint, bucket,
-credentials and retry follow the newest (DESIGN 3.4), and so does the whole error output, which is one for all of a
-stream's destinations and is read back as the newest definition says.
+Transforms, partitions, format, prefix and compression follow the segment's own version of the definition; endpoint,
+bucket, credentials and retry follow the newest (DESIGN 3.4), and so does the whole error output, which is one for all
+of a stream's destinations and is read back as the newest definition says.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from firehose.config import SEGMENT_KEYS
 from firehose.contracts import Destination, Disk, Hook, Refused, Retry, Transform
 from firehose.delivery.pipeline import Line, Obstructed
 from firehose.model import Segment
+from firehose.objects import ObjectOptions
+from firehose.partitioning import step as partitioning
 from firehose.runtime import Runtime, Threads
 from firehose.schemas import versions
 from firehose.schemas.connection import connected_as
-from firehose.stream_config import DestinationBlock, RetryOptions, StreamConfig
+from firehose.stream_config import DELIMITING, DestinationBlock, RetryOptions, StreamConfig
 from firehose.yaml_file import ConfigError
 
-OF_ONE_DESTINATION = ("destination", "destinations", "backup", "transforms", "errors")
+OF_ONE_DESTINATION = ("destination", "destinations", "backup", "transforms", "dynamic_partitioning", "errors")
 ERRORS_LIMIT_GIB = 10  # of the error folder under data_dir, where a stream names no error output of its own
 
 
@@ -159,8 +161,25 @@ class Workshop:
             return Line((), *ends, source=True)
         key = (stream.name, version, entry.version)
         if key not in self._steps:  # one for all destinations, as the outcome is
-            self._steps[key] = [registry.transform(options, site) for options in stream.transforms]
-        return Line(self._steps[key], *ends)
+            self._steps[key] = self._made(entry, version, stream, site)
+        return Line(self._steps[key], *ends, partitioned=stream.partitions(block))
+
+    def _made(self, entry: Entry, version: int, stream: StreamConfig, site: registry.Site) -> list[Transform | Hook]:
+        """The transforms, and among them what gives rows their partitions: before delimiters, as with AWS."""
+        early = [block for block in stream.transforms if block.STAGE < DELIMITING]
+        steps = [registry.transform(options, site) for options in early]
+        options = stream.options.dynamic_partitioning
+        if options is not None:
+            steps.append(partitioning.step(options, list(self._partitioned(entry, version)), site))
+        return [*steps, *(registry.transform(options, site) for options in stream.transforms[len(early) :])]
+
+    def _partitioned(self, entry: Entry, version: int) -> Iterator[ObjectOptions]:
+        """The destinations whose objects hold one partition each."""
+        for name in destination_blocks(entry.definition(version)):
+            stream = config.stream(entry.name, merged_definition(entry, version, name), self.lookup)
+            block = stream.destinations[name]
+            if isinstance(block, ObjectOptions) and stream.partitions(block):
+                yield block
 
     def _site(self, stream: str, destination: str, purpose: Literal["data", "errors"]) -> registry.Site:
         doors = (self.region, self.disk, self.threads, self.runtime, self.shared, self.account_id)
@@ -189,10 +208,11 @@ def merged_definition(entry: Entry, version: int, destination: str) -> Definitio
     old, new = entry.definition(version), entry.newest
     block = _merged(destination_blocks(old).get(destination), destination_blocks(new).get(destination))
     shaped: dict[str, Any] = {key: value for key, value in new.items() if key not in OF_ONE_DESTINATION}
-    transforms = list(old.get("transforms") or ())
+    transforms, partitioned = list(old.get("transforms") or ()), old.get("dynamic_partitioning")
     if _is_backup(entry, version, destination):
-        block, transforms = config.connected(block, _primary(new)), []
-    return {**shaped, "transforms": transforms, "destination": {**block, "name": destination}}
+        block, transforms, partitioned = config.connected(block, _primary(new)), [], None
+    of_records = {"transforms": transforms, "dynamic_partitioning": partitioned}
+    return {**shaped, **of_records, "destination": {**block, "name": destination}}
 
 
 def _is_backup(entry: Entry, version: int, destination: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -11,7 +12,7 @@ from firehose.deserializers.hive import Hive
 from firehose.deserializers.openx import OpenX
 from firehose.deserializers.plain import Plain
 
-__all__ = ["Deserializer", "Deserializers", "Hive", "OpenX", "Options", "Plain", "made"]
+__all__ = ["TABLE", "Deserializer", "Deserializers", "Hive", "OpenX", "Options", "Plain", "made"]
 
 
 def _block(given: Any) -> Any:
@@ -19,15 +20,11 @@ def _block(given: Any) -> Any:
     return {"type": given} if isinstance(given, str) else given
 
 
+TABLE: Mapping[str, Callable[[Any], Deserializer]] = {"plain": Plain, "openx": OpenX, "hive": Hive}
 Options = Plain.Options | OpenX.Options | Hive.Options
 # The type of a field of someone else's block.
 Deserializers = Annotated[Annotated[Options, Field(discriminator="type")], BeforeValidator(_block)]
 
 
 def made(options: Options) -> Deserializer:
-    match options:
-        case OpenX.Options():
-            return OpenX(options)
-        case Hive.Options():
-            return Hive(options)
-    return Plain(options)
+    return TABLE[options.type](options)

@@ -141,7 +141,7 @@ def _object_store(stream: StreamConfig, block: DestinationBlock, bucket: str) ->
     plain = {
         "BucketARN": f"arn:aws:s3:::{bucket}",
         "BufferingHints": {
-            "SizeInMBs": math.ceil(buffering.size_mib),  # AWS has whole numbers only
+            "SizeInMBs": math.ceil(stream.size_mib),  # AWS has whole numbers only
             "IntervalInSeconds": math.ceil(buffering.interval_seconds),
         },
         "CompressionFormat": COMPRESSION.get(compression, compression.upper()),

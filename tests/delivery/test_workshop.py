@@ -18,6 +18,7 @@ from firehose.contracts import Destination, Refused, Retry
 from firehose.delivery.pipeline import Obstructed
 from firehose.delivery.workshop import Workshop, merged_definition
 from firehose.model import Outcome, Receipt
+from firehose.partitioning.step import Partition
 from firehose.runtime import Runtime, Threads
 from firehose.stream_config import DestinationBlock
 
@@ -54,6 +55,13 @@ class Place:
         async with self.workshop.line(of, to) as line:
             door = line.errors if errors else line.destination
             return await door.deliver(batch([b"x"], of=of, partition="t" if errors else ""), Notes())
+
+    async def partitions(self, version: int, to: str = "folder") -> list[tuple[str, str]]:
+        """Namespace and name of the keys that a segment's partitions are made of."""
+        async with self.workshop.line(segment([b"x"], version=version), to) as line:
+            steps = [one for one in line.transforms if isinstance(one, Partition)]
+            assert line.partitioned == bool(steps)
+            return [key for step in steps for key in step.keys]
 
     def files(self, path: str) -> list[str]:
         folder = self.root / path
@@ -130,6 +138,40 @@ async def test_unknown_stream_says_what_to_do(place: Place) -> None:
     """A stream that the catalogue does not know asks for patience, not for anything to be thrown away."""
     with pytest.raises(Obstructed, match="add it to the configuration"):
         await place.deliver(1)
+
+
+HANDED = "!{partitionKeyFromLambda:%s}/"
+
+
+async def test_partitions_follow_the_segments_version(place: Place) -> None:
+    """Whether there are partitions, and what they are made of, is what held when the segment was sealed."""
+    by = {"transforms": [{"type": "append_delimiter"}], "destination": place.folder("out", prefix="logs/")}
+    place.follow(app=by)
+    place.follow(app={**by, "dynamic_partitioning": {"columns": ["old"]}})
+    place.follow(app={**by, "dynamic_partitioning": {"columns": ["new", "newer"]}})
+    assert await place.partitions(1) == []
+    assert await place.partitions(2) == [("column", "old")]
+    assert await place.partitions(3) == [("column", "new"), ("column", "newer")]
+
+
+async def test_partitions_come_before_delimiters(place: Place) -> None:
+    """Keys are read from records to which nothing is appended yet, as with AWS."""
+    transforms = [{"type": "append_delimiter", "delimiter": "|"}, {"type": "csv_to_json", "columns": ["a"]}]
+    out = place.folder("out", prefix="logs/")
+    place.follow(app={"transforms": transforms, "dynamic_partitioning": {"columns": ["a"]}, "destination": out})
+    async with place.workshop.line(segment([b"x"]), "folder") as line:
+        assert [type(step).__name__ for step in line.transforms] == ["CsvToJson", "Partition", "AppendDelimiter"]
+
+
+async def test_one_partition_for_all_destinations(place: Place) -> None:
+    """A partition has the keys of every destination's prefix, whichever destination asks first; a backup has none."""
+    two = [place.folder("one", name="one", prefix=HANDED % "a"), place.folder("two", name="two", prefix=HANDED % "b")]
+    place.follow(app={"destinations": two, "backup": place.folder("all"), "dynamic_partitioning": {}})
+    keys = [("partitionKeyFromLambda", "a"), ("partitionKeyFromLambda", "b")]
+    assert await place.partitions(1, to="two") == await place.partitions(1, to="one") == keys
+    async with place.workshop.line(segment([b"x"]), "backup") as line:
+        assert not line.partitioned
+        assert not line.transforms
 
 
 async def test_errors_left_out_go_under_data_dir(place: Place) -> None:

@@ -74,10 +74,17 @@ def test_example(slot: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_examples_are_named_for_their_slot() -> None:
     """An example's name says which plug-in it shows, or has cases for; one shows the service itself."""
-    known = {f"{slot}-{name}" for slot, name in SLOTS} | {"service"}
+    known = {f"{slot}-{name}" for slot, name in SLOTS} | {"service", "dynamic-partitioning"}
     known |= {f"transform-{name}.tests" for name in transforms.TABLE}
     known |= {f"format-{name}" for name in FORMATS}
     assert {path.stem for path in (ROOT / "config/examples").glob("*.yaml")} - known == set()
+
+
+def test_example_of_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loads as it stands, and each of its streams has partitions."""
+    monkeypatch.setattr("os.environ", {})
+    streams = config.load(str(ROOT / "config/examples/dynamic-partitioning.yaml")).streams.values()
+    assert all(stream.partitions(block) for stream in streams for block in stream.destinations.values())
 
 
 def test_example_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,202 @@
+"""The last step of a partitioned stream's rows: each gets its partition, or goes to the error output saying why.
+
+One step for all of a stream's destinations, as the outcome is. Which partitions are open at the moment decides too: so
+the outcome cannot be computed again, and is made durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+
+import numpy as np
+import pyarrow as pa
+
+from firehose import naming, partitions
+from firehose.hooks.options import WorkerOptions
+from firehose.hooks.workers import Workers
+from firehose.model import ROW_SCHEMA, Outcome, Rejections
+from firehose.objects import ObjectOptions
+from firehose.partitioning import queries
+from firehose.partitioning.columns import Column
+from firehose.partitioning.documents import NOT_JSON, Codes, Documents, Flaw, Found, Value
+from firehose.partitioning.options import PartitioningOptions
+from firehose.partitioning.queries import AskedKey, HandedKey, PathKey
+from firehose.partitions import FROM_COLUMN, FROM_LAMBDA, FROM_QUERY, ActivePartitions
+from firehose.registry import Site
+from firehose.rows import refused_each
+
+EXTRACTION, EXCEEDED = "metadata-extraction-failed", "activePartitionExceeded"  # error-output-types
+EXTRACTION_CODE = "DynamicPartitioning.MetadataExtractionFailed"
+EXCEEDED_CODE = "DynamicPartitioning.ActivePartitionsLimitExceeded"
+GATHERED_BYTES = 8 * 1024 * 1024  # of rows: what they have in common is looked at once
+REFUSALS = 10_000  # partitions of which it is known whether they can be delivered
+JQ_SECONDS = 20.0  # for a megabyte of documents
+Keys = Mapping[tuple[str, str], HandedKey | PathKey | AskedKey | Column]  # by namespace and name
+Refuse = Callable[[str], str | None]  # why no destination can have a name in this partition
+
+
+def step(
+    options: PartitioningOptions, destinations: Sequence[ObjectOptions], site: Site
+) -> Partition | AskingPartition:
+    """For the stream's destinations that take partitions: what their prefixes name is what partitions are made of."""
+    handed = sorted({key for one in destinations for key in naming.keys(one.prefix).get(FROM_LAMBDA, ())})
+    keys: dict[tuple[str, str], HandedKey | PathKey | AskedKey | Column] = {}
+    keys |= {(FROM_QUERY, name): key for name, key in queries.keys(options.queries).items()}
+    keys |= {(FROM_LAMBDA, name): HandedKey(name) for name in handed}
+    keys |= {(FROM_COLUMN, column.name): column for column in map(Column.parsed, options.columns)}
+    plain = Partition(keys, options.limit, _refusal(destinations), site)
+    asks = any(isinstance(key, AskedKey) for key in keys.values())
+    return AskingPartition(plain, options.queries, site) if asks else plain
+
+
+def _refusal(destinations: Sequence[ObjectOptions]) -> Refuse:
+    """Files on this machine have tighter bounds."""
+    names = [(one.names(), one.local_folder() is not None) for one in destinations]
+
+    def refuse(partition: str) -> str | None:
+        keys = partitions.decode(partition)
+        return next(filter(None, (one.refusal(keys, local=local) for one, local in names)), None)
+
+    return refuse
+
+
+class Partition:
+    """Keys that need no jq."""
+
+    repeatable = False
+
+    def __init__(self, keys: Keys, limit: int, refuse: Refuse, site: Site) -> None:
+        self.keys = keys
+        self._limit = limit
+        self._stream = site.stream
+        self._refuse = lru_cache(maxsize=REFUSALS)(refuse)
+        self._active = site.shared.of(ActivePartitions)
+        self._documents = Documents(_names(keys), any(isinstance(key, HandedKey) for key in keys.values()))
+
+    def __call__(self, rows: pa.RecordBatch) -> Outcome:
+        codes, found = self.read(rows)
+        plain = {name: key.values(found) for name, key in self.keys.items() if not isinstance(key, AskedKey)}
+        return self.outcome(rows, codes, plain)
+
+    def read(self, rows: pa.RecordBatch) -> tuple[Codes, Found]:
+        return self._documents.read(rows)
+
+    def outcome(self, rows: pa.RecordBatch, codes: Codes, values: Mapping[tuple[str, str], Sequence[Value]]) -> Outcome:
+        """The rows with their partitions. `values` has for each key those at the places that `codes` name."""
+        texts: dict[str, int] = {}
+        flaws: dict[Flaw, int] = {}
+        known: dict[tuple[Value, ...], int] = {}
+        named = list(zip(*(values[name] for name in self.keys), strict=True))
+        for one in named:
+            if one not in known:
+                known[one] = self._place(one, texts, flaws)
+        places = np.fromiter((known[one] for one in named), np.int32, len(named))
+        over = self._active.admit(self._stream, texts, self._limit) if texts else set()
+        return _ended(rows, places[codes], list(texts), list(flaws), over, self._limit)
+
+    def _place(self, values: Sequence[Value], texts: dict[str, int], flaws: dict[Flaw, int]) -> int:
+        """A place among the partitions; below zero, one among the flaws."""
+        flaw = next((value for value in values if isinstance(value, Flaw)), None)
+        if flaw is None:
+            text = partitions.encode([(*name, str(value)) for name, value in zip(self.keys, values, strict=True)])
+            reason = self._refuse(text)
+            if reason is None:
+                return texts.setdefault(text, len(texts))
+            flaw = Flaw(reason)
+        return -1 - flaws.setdefault(flaw, len(flaws))
+
+
+def _names(keys: Keys) -> Sequence[str] | None:
+    """The records' own fields that all the keys together are made of; None for whole records."""
+    found: set[str] = set()
+    for key in keys.values():
+        match key:
+            case AskedKey(fields=None):
+                return None
+            case AskedKey(fields=fields) if fields is not None:
+                found.update(fields)
+            case PathKey() | Column():
+                found.add(key.names[0])
+    return tuple(sorted(found))
+
+
+def _ended(
+    rows: pa.RecordBatch, places: Codes, texts: list[str], flaws: list[Flaw], over: set[str], limit: int
+) -> Outcome:
+    flawed, exceeded = places < 0, np.isin(places, [place for place, text in enumerate(texts) if text in over])
+    good = ~(flawed | exceeded)
+    refused = Rejections()
+    if not good.all():
+        reasons = [(EXTRACTION_CODE, flaws[-1 - place].message) for place in places[flawed]]
+        message = f"the stream has {limit} active partitions, its limit; this record would open another one"
+        past = Rejections.of(rows.filter(pa.array(exceeded)), EXCEEDED, EXCEEDED_CODE, message)
+        refused = refused_each(rows.filter(pa.array(flawed)), EXTRACTION, reasons) + past
+        refused = Rejections(refused.table.sort_by([("row", "ascending")]))
+    column = pa.DictionaryArray.from_arrays(pa.array(places[good], pa.int32()), pa.array(texts, pa.string()))
+    left = rows if good.all() else rows.filter(pa.array(good))
+    return Outcome(left.append_column(partitions.COLUMN, column), refused)
+
+
+class AskingPartition:
+    """Keys some of which jq must be asked for: in a worker process, since a query may loop or eat memory."""
+
+    at_once = 2
+    payload_bytes = GATHERED_BYTES
+
+    def __init__(self, plain: Partition, asked: Mapping[str, str], site: Site) -> None:
+        options = WorkerOptions(type="jq", attempts=1, timeout_seconds=JQ_SECONDS)
+        self._plain = plain
+        self._threads = site.threads
+        self._workers = Workers(queries.program(asked), options, site)
+        self.name = self._workers.name
+
+    async def check(self) -> None:
+        await self._workers.check()
+
+    async def close(self) -> None:
+        await self._workers.close()
+
+    async def outcome(self, rows: pa.RecordBatch) -> Outcome:
+        codes, found = await self._threads.run(partial(self._plain.read, rows))
+        values: dict[tuple[str, str], Sequence[Value]] = {}
+        questions = _Questions()
+        for name, key in self._plain.keys.items():
+            if isinstance(key, AskedKey):
+                questions.add(name, key, found)
+            else:
+                values[name] = await self._threads.run(partial(key.values, found))
+        values |= questions.answered(await self._workers.outcome(questions.rows()))
+        return await self._threads.run(partial(self._plain.outcome, rows, codes, values))
+
+
+class _Questions:
+    """Documents to ask jq of, each but once, and who wants to know."""
+
+    def __init__(self) -> None:
+        self._asked: dict[bytes | None, int] = {}
+        self._wanted: dict[tuple[str, str], list[int]] = {}
+
+    def add(self, name: tuple[str, str], key: AskedKey, found: Found) -> None:
+        documents = key.documents(found)
+        texts = (queries.asked(key.place, text) if text is not None else None for text in documents)
+        self._wanted[name] = [self._asked.setdefault(text, len(self._asked)) for text in texts]
+
+    def rows(self) -> pa.RecordBatch:
+        """Those that are JSON; `row` is the place of each."""
+        places = [place for text, place in self._asked.items() if text is not None]
+        texts = [text for text in self._asked if text is not None]
+        zeros = np.zeros(len(places), np.int64)
+        columns = [pa.array(texts, pa.binary()), pa.array(places, pa.int32()), pa.array(zeros, pa.int32()), zeros]
+        return pa.record_batch(columns, schema=ROW_SCHEMA)
+
+    def answered(self, outcome: Outcome) -> dict[tuple[str, str], Sequence[Value]]:
+        """A document that no worker got over tells why, too."""
+        said: list[Value] = [Flaw(NOT_JSON)] * len(self._asked)
+        refused = outcome.refused.table
+        for row, message in zip(refused.column("row").to_pylist(), refused.column("message").to_pylist(), strict=True):
+            said[row] = Flaw(message)
+        made = outcome.rows
+        for row, answer in zip(made.column("row").to_pylist(), made.column("record").to_pylist(), strict=True):
+            said[row] = queries.told(answer)
+        return {name: [said[place] for place in places] for name, places in self._wanted.items()}
