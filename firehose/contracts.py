@@ -122,7 +122,9 @@ class Outbox(Protocol):
         ...
 
     async def kept(self, segment: Segment) -> Iterable[Outcome] | None:
-        """The durable outcome of transforms that cannot be repeated; None where there is none (yet)."""
+        """The durable outcome of transforms that cannot be repeated, to be read as often as one likes; None where there
+        is none (yet).
+        """
         ...
 
     async def keep(self, segment: Segment, outcomes: AsyncIterator[Outcome]) -> None:
@@ -150,6 +152,22 @@ class Outbox(Protocol):
         ...
 
     def memo(self, segment: Segment) -> Memo: ...
+
+
+class Parts(Protocol):
+    """What an outbox does beside, where the rows of its segments may go on by partition.
+
+    Law: once parted, a segment is parted for good. It counts as not delivered until all its rows are, each in the one
+    cut of its partition; after a crash it is yielded once more, only for its durable outcome to be read again.
+    """
+
+    def parted(self, segment: Segment) -> bool: ...
+
+    async def part(self, segment: Segment, totals: Totals) -> None:
+        """The durable outcome's rows go on, and all its other rows have ended as `totals` say: these count the records
+        of which none goes on. Durable when it returns.
+        """
+        ...
 
 
 class Source(Protocol):

@@ -9,7 +9,8 @@ pipe closes. Messages to it, by `do`:
     sealed   segment: [stream, lane, first]
     rescan                                      announcements were lost: look at the disk
     reload                                      the catalogue has changed, or a person mended something
-    release  segment, id                        a held segment is to be tried again
+    release  segment, id                        a held segment or cut is to be tried again
+    flush    stream                             what its partitions have gathered is to be cut now
     stats    id
     drain    seconds                            deliver what there is, try nothing twice, then say drained
 
@@ -32,7 +33,8 @@ import uvloop
 
 from firehose import allocator, config, observe
 from firehose.aws import Clients
-from firehose.blocks import MIB
+from firehose.blocks import GIB, MIB
+from firehose.buffer.cuts import CutOutbox, Gathering, Thresholds
 from firehose.buffer.disk import LocalDisk
 from firehose.buffer.outbox import DiskOutbox, Shelf
 from firehose.catalogue import Catalogue
@@ -45,12 +47,14 @@ from firehose.delivery.watch import Watch
 from firehose.delivery.workshop import Workshop
 from firehose.letters.retention import Retention
 from firehose.model import SegmentKey
+from firehose.partitions import ActivePartitions
 from firehose.runtime import Runtime
 
 Message = dict[str, Any]
 LEDGER_THREADS = 4
 TRANSFORM_THREADS = 2
 LOCK_SECONDS = 0.2  # between looks at a lock that another delivery half holds
+UNREADABLE = Thresholds(5 * MIB, 300, 20 * GIB)  # of a definition that cannot be read now
 AGAIN_SECONDS = 10.0  # after a message that could not be followed, or a file that could not be removed
 
 
@@ -85,6 +89,7 @@ class DeliveryHalf:
         self._retention = Retention(self._catalogue, data_dir, region, lookup, disk, clients, runtime)
         self._slots = Slots(options.workers, int(options.in_flight_mib * MIB))
         self._deliveries: dict[tuple[str, str], Deliveries] = {}
+        self._cuts: dict[tuple[str, str], Deliveries] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._trying_hooks: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -108,6 +113,7 @@ class DeliveryHalf:
             self._opened,
             lambda key: self._tell({"say": "removed", "segment": key}),
             self._sweep_later,
+            Gathering(self._runtime, self._thresholds, self._workshop.shared.of(ActivePartitions)),
         )
         self._shelf.start(died)
         self._retention.follow()
@@ -134,6 +140,8 @@ class DeliveryHalf:
             case "release":
                 names = self._shelf.release(_key(message))
                 self._tell({"say": "released", "id": message["id"], "destinations": names})
+            case "flush":
+                self._shelf.flush(message["stream"])
             case "stats":
                 self._tell({"say": "stats", "id": message["id"], **self.stats()})
             case "drain":
@@ -189,16 +197,25 @@ class DeliveryHalf:
         return {"places": places, "versions": versions, "expired": removed, "hooks": hooks}
 
     async def drain(self, seconds: float) -> None:
-        """Delivers what can be delivered at the first try, for at most that long."""
-        for deliveries in self._deliveries.values():
+        """Delivers what can be delivered at the first try, for at most that long; also what partitions gathered."""
+        for deliveries in self._all():
             deliveries.stop()
         try:
             async with asyncio.timeout(seconds):
-                while any(d.under_way or d.waiting for d in self._deliveries.values()):
-                    self._changed.clear()
-                    await self._changed.wait()
+                await self._idle()
+                if self._shelf is not None:
+                    self._shelf.cut_all()
+                await self._idle()
         except TimeoutError:
             observe.log.warning("drain.unfinished", seconds=seconds)
+
+    async def _idle(self) -> None:
+        while any(one.under_way or one.waiting for one in self._all()):
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _all(self) -> list[Deliveries]:
+        return [*self._deliveries.values(), *self._cuts.values()]
 
     async def _drained(self, seconds: float) -> None:
         await self.drain(seconds)
@@ -213,7 +230,7 @@ class DeliveryHalf:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        for deliveries in self._deliveries.values():
+        for deliveries in self._all():
             await deliveries.cancel()
         await self._workshop.close(self._workshop.forget())
         self._threads.close()
@@ -224,7 +241,9 @@ class DeliveryHalf:
         if self._lock is not None:
             self._lock.close()
 
-    def _opened(self, stream: str, destination: str, outbox: DiskOutbox) -> None:
+    def _opened(self, stream: str, destination: str, outbox: DiskOutbox | CutOutbox) -> None:
+        """Segments and cuts wait in lines of their own: a far side that fails must not keep segments from parting."""
+        of_cuts = isinstance(outbox, CutOutbox)
         pipeline = Pipeline(
             outbox,
             lambda segment: self._workshop.line(segment, destination),
@@ -233,6 +252,8 @@ class DeliveryHalf:
             self._runtime,
             self._outcomes,
             self._watch,
+            parts=None if isinstance(outbox, CutOutbox) else outbox,
+            cuts=of_cuts,
         )
         deliveries = Deliveries(
             stream,
@@ -245,8 +266,15 @@ class DeliveryHalf:
             self._runtime,
             self._changed.set,
         )
-        self._deliveries[stream, destination] = deliveries
+        (self._cuts if of_cuts else self._deliveries)[stream, destination] = deliveries
         self._go(deliveries.run())
+
+    def _thresholds(self, stream: str) -> Thresholds:
+        newest = self._workshop.newest(stream)
+        if newest is None:
+            return UNREADABLE
+        limit_bytes = int(newest.options.limit_gib * GIB)
+        return Thresholds(newest.size_bytes, newest.options.buffering.interval_seconds, limit_bytes)
 
     def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -261,7 +289,8 @@ class DeliveryHalf:
         self._retention.follow()
         old = self._workshop.forget()
         self._shelf.reconsider()
-        for deliveries in self._deliveries.values():
+        self._shelf.rescheduled()
+        for deliveries in self._all():
             deliveries.resume()
         self._go(self._workshop.close(old))
         self._try_hooks()
@@ -273,16 +302,18 @@ class DeliveryHalf:
         self._trying_hooks = self._go(self._workshop.try_hooks())
 
     def _status(self, place: tuple[str, str]) -> Message:
-        if place not in self._deliveries:
+        """Of segments and cuts together."""
+        found = [of[place].status for of in (self._deliveries, self._cuts) if place in of]
+        if not found:
             return {}
-        status = self._deliveries[place].status
+        worst = max(found, key=lambda status: status.last_error_ms)
         return {
-            "last_error": status.last_error,
-            "last_error_ms": status.last_error_ms,
-            "last_delivered_ms": status.last_delivered_ms,
-            "failures": status.failures,
-            "paused": status.paused,
-            "retrying": status.retrying,
+            "last_error": worst.last_error,
+            "last_error_ms": worst.last_error_ms,
+            "last_delivered_ms": max(status.last_delivered_ms for status in found),
+            "failures": sum(status.failures for status in found),
+            "paused": next((status.paused for status in found if status.paused), ""),
+            "retrying": sum(status.retrying for status in found),
         }
 
 

@@ -42,7 +42,9 @@ class ActivePartitions:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tables: dict[tuple[str, str], Callable[[], Collection[str]]] = {}
-        self._admitted: defaultdict[str, set[str]] = defaultdict(set)
+        self._admitted: defaultdict[str, dict[str, int]] = defaultdict(dict)  # and when, by a count of outcomes begun
+        self._making: defaultdict[str, dict[object, int]] = defaultdict(dict)
+        self._begun = 0
 
     def follow(self, stream: str, destination: str, active: Callable[[], Collection[str]]) -> None:
         """From now on `active` is asked which partitions are active at this destination."""
@@ -52,14 +54,16 @@ class ActivePartitions:
     def admit(self, stream: str, partitions: Iterable[str], limit: int) -> set[str]:
         """Opens partitions, as many as `limit` allows beside those that are active; those that it does not allow."""
         with self._lock:
-            taken = self._admitted[stream]
-            taken.update(*(active() for place, active in self._tables.items() if place[0] == stream))
+            admitted = self._admitted[stream]
+            taken = {
+                *admitted,
+                *(name for place, active in self._tables.items() if place[0] == stream for name in active()),
+            }
             refused = set()
             for partition in partitions:
-                if partition in taken:
-                    continue
-                if len(taken) < limit:
+                if partition in taken or len(taken) < limit:
                     taken.add(partition)
+                    admitted[partition] = self._begun
                 else:
                     refused.add(partition)
             return refused
@@ -72,7 +76,18 @@ class ActivePartitions:
                 counts[stream].update(active())
             return {stream: len(names) for stream, names in counts.items()}
 
-    def settled(self, stream: str) -> None:
-        """No outcome of the stream is being made now: only what the tables tell is active."""
+    def making(self, stream: str, outcome: object) -> None:
+        """An outcome of the stream is being made, and will open partitions that no table knows yet."""
         with self._lock:
-            self._admitted[stream].clear()
+            self._begun += 1
+            self._making[stream].setdefault(outcome, self._begun)
+
+    def made(self, stream: str, outcome: object) -> None:
+        """The tables know what that outcome has opened. What it and others before it opened is active while they say
+        so; what was opened since an outcome began that is still being made may be its.
+        """
+        with self._lock:
+            if self._making[stream].pop(outcome, None) is not None:
+                since = min(self._making[stream].values(), default=self._begun + 1)
+                kept = {name: when for name, when in self._admitted[stream].items() if when >= since}
+                self._admitted[stream] = kept

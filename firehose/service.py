@@ -206,6 +206,7 @@ class Service:
 
     async def flush(self, stream: str, wait_seconds: float) -> dict[str, Any]:
         records = await self._streams.seal(stream)
+        self._courier.send({"do": "flush", "stream": stream})
         delivered = await self._delivered(stream, wait_seconds) if wait_seconds else None
         return {"stream": stream, "records": records, "delivered": delivered}
 

@@ -27,9 +27,10 @@ def test_limit() -> None:
     active = ActivePartitions()
     waiting = {"a", "b"}
     active.follow("s", "d", lambda: waiting)
+    active.making("s", 1)
     assert active.admit("s", ["b", "c", "d"], limit=3) == {"d"}
     assert active.admit("s", ["c", "e"], limit=3) == {"e"}
-    active.settled("s")
+    active.made("s", 1)
     assert active.admit("s", ["e"], limit=3) == set()
     assert active.counted() == {"s": 2}
 
@@ -39,3 +40,16 @@ def test_streams_apart() -> None:
     active = ActivePartitions()
     active.follow("one", "d", lambda: {"a", "b"})
     assert active.admit("two", ["c"], limit=1) == set()
+
+
+def test_opened_until_the_tables_know() -> None:
+    """What an outcome opens counts until that outcome is in the tables, however many others begin and end meanwhile."""
+    active = ActivePartitions()
+    active.making("s", "first")
+    assert active.admit("s", ["a"], limit=2) == set()
+    active.making("s", "second")
+    assert active.admit("s", ["b"], limit=2) == set()
+    active.made("s", "second")
+    assert active.admit("s", ["c"], limit=2) == {"c"}
+    active.made("s", "first")
+    assert active.admit("s", ["c", "d"], limit=2) == set()

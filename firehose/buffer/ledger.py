@@ -1,10 +1,16 @@
 """The delivery half's own log: what was delivered where, what is held, totals, cursors.
 
 One file, `<data_dir>/ledger`, of text lines, each `<CRC-32 of the rest, 8 hex digits> <number of the line> <JSON>\\n`
-(in format 1 without the number). The first, number 0, says `{"ledger": 2}`. The others, by their key `t` (`s` is
+(in format 1 without the number). The first, number 0, says `{"ledger": 2}`, or 3 where segments are parted: a release
+that knows nothing of cuts must not take their segments for undelivered. The others, by their key `t` (`s` is
 [stream, lane, first], `d` a destination's name):
 
     delivered  s, d, n: totals, o: origins of the segment, see `frame`
+    parted     s, d, n: totals so far        its rows go on by partition: it is delivered when all their cuts are
+    cut        s, d, of: {lane: [[first, records accounted for], ...]}, n: records, b: bytes, at: arrival of the oldest
+               in ms, v: version, p: partition
+                                             groups of these segments go together for all time; `s` is the cut's own,
+                                             and stands for a segment in all other entries
     held       s, d, why                     set aside until a person releases it
     released   s, d
     memo       s, d, note                    what a destination asked us to remember about it
@@ -33,16 +39,20 @@ import msgspec
 from isal.isal_zlib import crc32
 
 from firehose.buffer.frame import Origins, newest
+from firehose.buffer.groups import Cut, is_cut
 from firehose.contracts import Disk, Writer
 from firehose.model import NewerFormat, SegmentKey, Totals
 
-FORMAT = 2
+FORMAT = 3
+WITHOUT_CUTS = 2
 FOLD_BYTES = 4 * 1024 * 1024
 Place = tuple[SegmentKey, str]  # a segment at a destination
 StreamPlace = tuple[str, str]  # a stream at a destination
 AT: Mapping[str, Any] = {"s": tuple[str, str, int], "d": str}
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "delivered": {**AT, "n": dict[str, int]},
+    "parted": {**AT, "n": dict[str, int]},
+    "cut": {**AT, "of": dict[str, list[tuple[int, int]]], "n": int, "b": int, "at": int, "v": int, "p": str},
     "held": {**AT, "why": str},
     "released": AT,
     "memo": {**AT, "note": str},
@@ -59,6 +69,9 @@ class Book:
     """What the ledger says, all entries taken together."""
 
     delivered: defaultdict[SegmentKey, dict[str, Totals]] = field(default_factory=lambda: defaultdict(dict))
+    parted: defaultdict[SegmentKey, dict[str, Totals]] = field(default_factory=lambda: defaultdict(dict))
+    cuts: dict[Place, Cut] = field(default_factory=dict)  # until no segment of theirs is owed any more
+    placed: defaultdict[Place, dict[str, SegmentKey]] = field(default_factory=lambda: defaultdict(dict))  # hash to cut
     held: dict[Place, str] = field(default_factory=dict)
     memos: defaultdict[Place, list[str]] = field(default_factory=lambda: defaultdict(list))
     trying: set[Place] = field(default_factory=set)
@@ -85,6 +98,15 @@ class Book:
             self.totals[key[0], destination] += totals
             self._add_origins(key[0], entry.get("o", {}))
             self._end(place)
+        elif kind == "parted" and destination not in self.parted[key]:
+            totals = Totals.from_json(entry["n"])
+            self.parted[key][destination] = totals
+            self.totals[key[0], destination] += totals
+            self._end(place)
+        elif kind == "cut" and place not in self.cuts:
+            cut = self.cuts[place] = Cut.read(key, entry)
+            for member in cut.of:
+                self.placed[member, destination][cut.hash] = key
         elif kind == "held":
             self.held[place] = entry["why"]
             self.trying.discard(place)
@@ -111,19 +133,50 @@ class Book:
         self.deaths.pop(place, None)
         self.trying.discard(place)
 
-    def forget(self, key: SegmentKey) -> None:
-        """The segment's file is gone for good: only its part of the totals remains."""
-        for destination in self.delivered.pop(key, {}):
-            self._end((key, destination))
+    def forget(self, keys: Iterable[SegmentKey]) -> None:
+        """The segments' files are gone for good: only their part of the totals remains, and that of cuts made of such
+        segments alone, or of such that their destination has.
+        """
+        for key in keys:
+            for destination in {**self.delivered.pop(key, {}), **self.parted.pop(key, {})}:
+                self._end((key, destination))
+        for place in [place for place in self.cuts if self._is_over(place)]:
+            key, destination = place
+            for member in self.cuts.pop(place).of:
+                self.placed.pop((member, destination), None)
+            self.delivered[key].pop(destination)
+            if not self.delivered[key]:
+                del self.delivered[key]
+
+    def _is_over(self, place: Place) -> bool:
+        key, destination = place
+        return destination in self.delivered.get(key, {}) and not any(
+            destination in self.parted.get(member, {}) and destination not in self.delivered.get(member, {})
+            for member in self.cuts[place].of
+        )
+
+    def files(self) -> set[SegmentKey]:
+        """Segments whose files may be gone by now."""
+        return {key for key in (*self.delivered, *self.parted) if not is_cut(key)}
+
+    @property
+    def format(self) -> int:
+        """The oldest that can say all this."""
+        return FORMAT if self.parted or self.cuts else WITHOUT_CUTS
 
     def folded(self) -> Iterator[dict[str, Any]]:
         """Entries that make an equal book."""
         rest = defaultdict(Totals, self.totals)
-        for key, destinations in self.delivered.items():
+        for key, destinations in chain(self.delivered.items(), self.parted.items()):
             for destination, totals in destinations.items():
                 rest[key[0], destination] = minus(rest[key[0], destination], totals)
         for (stream, destination), totals in rest.items():
             yield {"t": "totals", "stream": stream, "d": destination, "n": totals.to_json()}
+        for key, destinations in self.parted.items():
+            for destination, totals in destinations.items():
+                yield {"t": "parted", "s": key, "d": destination, "n": totals.to_json()}
+        for (key, destination), cut in self.cuts.items():
+            yield {**cut.entry(), "s": key, "d": destination}
         for key, destinations in self.delivered.items():
             for destination, totals in destinations.items():
                 yield {"t": "delivered", "s": key, "d": destination, "n": totals.to_json()}
@@ -161,7 +214,7 @@ class Ledger:
         self._write_lock = threading.Lock()
         self._sync_lock = threading.Lock()
         self._writer: Writer | None = None
-        self._size = self._folded = self._written = self._synced = self._lines = 0
+        self._size = self._folded = self._written = self._synced = self._lines = self._format = 0
         self.book, bad = read_book(disk, path)
         for problem in bad:
             report(problem)
@@ -173,7 +226,8 @@ class Ledger:
         with self._write_lock:
             for entry in entries:
                 self.book.apply(entry)
-            if self._writer is None or self._size > FOLD_BYTES + 2 * self._folded:
+            grown = self._size > FOLD_BYTES + 2 * self._folded
+            if self._writer is None or grown or self._format < self.book.format:
                 self._fold()
             else:
                 self._write(entries)
@@ -221,9 +275,10 @@ class Ledger:
 
     def _fold(self) -> None:
         self._close()
-        for key in self._gone(self.book.delivered):
-            self.book.forget(key)
-        lines = [_line(number, entry) for number, entry in enumerate(chain(({"ledger": FORMAT},), self.book.folded()))]
+        self.book.forget(self._gone(self.book.files()))
+        self._format = self.book.format
+        said = chain(({"ledger": self._format},), self.book.folded())
+        lines = [_line(number, entry) for number, entry in enumerate(said)]
         content = b"".join(lines)
         self._disk.replace(self._path, content)
         self._writer = self._disk.reopen(self._path, len(content))

@@ -6,20 +6,19 @@ ledger calls it delivered to all of them.
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 from firehose.buffer import frame, layout, outcome, reading, recovery
-from firehose.buffer.ledger import Book, Ledger
-from firehose.contracts import Disk, Memo, Retry
+from firehose.buffer.cuts import CutOutbox, Gathering
+from firehose.buffer.groups import Group, groups, is_cut
+from firehose.buffer.ledger import Book, Ledger, Place
+from firehose.buffer.outgoing import Outgoing
+from firehose.contracts import Disk
 from firehose.model import Batch, Outcome, Segment, SegmentKey, Totals
 from firehose.runtime import Threads
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -28,6 +27,8 @@ class Shelved:
 
     segment: Segment
     owed: set[str]
+    parted: set[str] = field(default_factory=set)  # destinations whose totals know it as parted
+    ended: dict[str, int] = field(default_factory=dict)  # records that found theirs there
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,10 @@ class Shelf:
         threads: Threads,
         report: Callable[[str], None],
         destinations: Callable[[str, int], tuple[str, ...]],
-        opened: Callable[[str, str, DiskOutbox], None],
+        opened: Callable[[str, str, DiskOutbox | CutOutbox], None],
         removed: Callable[[SegmentKey], None],
         stays: Callable[[], None],
+        gathering: Gathering,
     ) -> None:
         """`destinations` names those of a stream's version; `opened` is told of each outbox when it is first needed;
         `removed` of each file that is gone; `stays` when one that should be gone cannot be removed: `rescan` does so
@@ -67,8 +69,12 @@ class Shelf:
         self._opened = opened
         self._removed = removed
         self._stays = stays
+        self.gathering = gathering
         self._shelved: dict[SegmentKey, Shelved] = {}
         self._outboxes: dict[tuple[str, str], DiskOutbox] = {}
+        self._cuts: dict[tuple[str, str], CutOutbox] = {}
+        self._hurried = defaultdict[tuple[str, str], set[SegmentKey]](set)
+        self._bytes = Counter[str]()  # of the segments on the shelf, by stream
         # The book's own totals run ahead of `_shelved`, since threads write it: a record would be counted twice.
         self._totals = defaultdict(Totals, self.ledger.book.totals)
 
@@ -109,12 +115,16 @@ class Shelf:
                 self._removed(key)
 
     def add(self, segment: Segment) -> None:
-        wanted = self._destinations(segment.stream, segment.version)
-        owed = {name for name in wanted if name not in self.ledger.book.delivered.get(segment.key, {})}
-        shelved = Shelved(segment, owed)
+        """A segment that is parted is offered too: its outcome is read again, to know its groups."""
+        wanted, book = self._destinations(segment.stream, segment.version), self.ledger.book
+        owed = {name for name in wanted if name not in book.delivered.get(segment.key, {})}
+        parted = owed & book.parted.get(segment.key, {}).keys()
+        shelved = Shelved(segment, owed, parted, {name: _ended(book, segment.key, name) for name in parted})
         if wanted and not owed:
             self._remove(shelved)
             return
+        if segment.key not in self._shelved:
+            self._bytes[segment.stream] += segment.size_bytes
         self._shelved[segment.key] = shelved
         for name in sorted(owed):
             if (segment.key, name) not in self.ledger.book.held:
@@ -124,10 +134,90 @@ class Shelf:
         outbox = self._outboxes.get((stream, destination))
         if outbox is None:
             outbox = self._outboxes[stream, destination] = DiskOutbox(
-                stream, destination, self, self._disk, self._data_dir, self._threads
+                stream, destination, self.ledger, self._threads, _shelf=self, _disk=self._disk, _data_dir=self._data_dir
             )
             self._opened(stream, destination, outbox)
         return outbox
+
+    def cuts(self, stream: str, destination: str) -> CutOutbox:
+        """The outbox of what is gathered by partition."""
+        cuts = self._cuts.get((stream, destination))
+        if cuts is None:
+            place = (stream, destination)
+            cuts = self._cuts[place] = CutOutbox(
+                *place, self.ledger, self._threads, _shelf=self, _disk=self._disk, _data_dir=self._data_dir
+            )
+            self.gathering.active.follow(stream, destination, cuts.active)
+            self._opened(stream, destination, cuts)
+        return cuts
+
+    async def take(self, segment: Segment, destination: str, found: list[Group]) -> None:
+        """The ledger has it parted into these groups."""
+        place, shelved = (segment.stream, destination), self._shelved.get(segment.key)
+        cuts = self.cuts(*place)
+        if shelved is None or destination not in shelved.owed:
+            return
+        if destination not in shelved.parted:
+            shelved.parted.add(destination)
+            totals = self.ledger.book.parted[segment.key][destination]
+            self._totals[place] += totals
+            shelved.ended[destination] = totals.records
+        if not cuts.knows(segment.key):
+            cuts.take(segment, found, hurried=segment.key in self._hurried[place])
+        self.gathering.active.made(segment.stream, segment.key)
+        self._arrived(place, segment.key)
+        cuts.make_room(self._bytes[segment.stream])
+        await cuts.finish([segment.key])
+
+    def ended(self, place: tuple[str, str], totals: Totals, records: Mapping[SegmentKey, int]) -> None:
+        """The ledger has a cut as delivered: its totals, and how many records of each segment."""
+        self._totals[place] += totals
+        for key, count in records.items():
+            if shelved := self._shelved.get(key):
+                shelved.ended[place[1]] = shelved.ended.get(place[1], 0) + count
+
+    async def finish(self, key: SegmentKey, destination: str) -> None:
+        """No group of the segment is left."""
+        shelved = self._shelved.get(key)
+        if shelved is not None and destination in shelved.owed:
+            rest = shelved.segment.count - shelved.ended.get(destination, 0)
+            await self.outbox(key[0], destination).finish(shelved.segment, rest)
+
+    def set_aside(self, segment: Segment, destination: str) -> None:
+        """A segment is held: nobody waits for its groups."""
+        self.gathering.active.made(segment.stream, segment.key)
+        self._arrived((segment.stream, destination), segment.key)
+
+    def flush(self, stream: str) -> None:
+        """Cuts everything of the stream that is gathered, and what its segments on the shelf still bring."""
+        for key, shelved in self._shelved.items():
+            for name in shelved.owed if key[0] == stream else ():
+                place = (stream, name)
+                if (key, name) not in self.ledger.book.held and not (
+                    place in self._cuts and self._cuts[place].knows(key)
+                ):
+                    self._hurried[place].add(key)
+        for place in [place for place in self._cuts if place[0] == stream]:
+            self._cuts[place].hurry()
+            if not self._hurried[place]:
+                self._cuts[place].cut_hurried()
+
+    def cut_all(self) -> None:
+        """Cuts whatever is gathered now."""
+        for cuts in self._cuts.values():
+            cuts.hurry()
+            cuts.cut_hurried()
+
+    def rescheduled(self) -> None:
+        """The thresholds may have changed."""
+        for cuts in self._cuts.values():
+            cuts.reschedule()
+
+    def _arrived(self, place: tuple[str, str], key: SegmentKey) -> None:
+        """One segment fewer to wait for before what was hurried is cut: together, not bit by bit."""
+        self._hurried[place].discard(key)
+        if not self._hurried[place] and place in self._cuts:
+            self._cuts[place].cut_hurried()
 
     def release(self, key: SegmentKey) -> list[str]:
         """Offers a held segment again; the destinations that it was held for."""
@@ -135,22 +225,35 @@ class Shelf:
         self.ledger.append(*({"t": "released", "s": key, "d": name} for name in names))
         shelved = self._shelved.get(key)
         for name in names:
-            if shelved and name in shelved.owed:
+            if is_cut(key):
+                self.cuts(key[0], name).released(key)
+            elif shelved and name in shelved.owed:
                 self.outbox(key[0], name).offer(shelved.segment)
         return names
 
     def standings(self) -> dict[tuple[str, str], Standing]:
         """Where every stream stands at every destination that it has or had."""
-        book, owed = self.ledger.book, defaultdict[tuple[str, str], list[Segment]](list)
+        owed = defaultdict[tuple[str, str], list[Shelved]](list)
         for shelved in self._shelved.values():
             for name in shelved.owed:
-                owed[shelved.segment.stream, name].append(shelved.segment)
+                owed[shelved.segment.stream, name].append(shelved)
         places = sorted({*owed, *self._totals})
-        return {place: _standing(book, place, self._totals[place], owed[place]) for place in places}
+        return {place: self._standing(place, owed[place]) for place in places}
 
-    def deaths(self, segment: Segment, destination: str) -> int:
-        """How often in a row the delivery process died while it was trying this."""
-        return self.ledger.book.deaths.get((segment.key, destination), 0)
+    def _standing(self, place: tuple[str, str], owed: list[Shelved]) -> Standing:
+        book, cuts, name = self.ledger.book, self._cuts.get(place), place[1]
+        whole = [one.segment for one in owed if cuts is None or not cuts.knows(one.segment.key)]
+        ages = [int(segment.opened_at.timestamp() * 1000) for segment in whole]
+        if cuts is not None and (oldest_ms := cuts.oldest_ms()) is not None:
+            ages.append(oldest_ms)
+        held_cuts = [book.cuts[one].accounted for one in tuple(book.held) if _is_of(place, one) and one in book.cuts]
+        left = {one.segment.key: one.segment.count - one.ended.get(name, 0) for one in owed}
+        return Standing(
+            self._totals[place],
+            sum(left.values()),
+            sum(count for key, count in left.items() if (key, name) in book.held) + sum(held_cuts),
+            min(ages, default=None),
+        )
 
     def versions(self) -> dict[str, set[int]]:
         """Versions of each stream's definition that a segment still needs."""
@@ -160,7 +263,7 @@ class Shelf:
         return needed
 
     def close(self) -> None:
-        for outbox in self._outboxes.values():
+        for outbox in (*self._outboxes.values(), *self._cuts.values()):
             outbox.close()
         self.ledger.close()
 
@@ -171,8 +274,11 @@ class Shelf:
             return
         shelved.owed.remove(destination)
         self._totals[segment.stream, destination] += totals
+        self.gathering.active.made(segment.stream, segment.key)
+        self._arrived((segment.stream, destination), segment.key)
         if not shelved.owed:
             del self._shelved[segment.key]
+            self._bytes[segment.stream] -= segment.size_bytes
             self._remove(shelved)
 
     def _remove(self, shelved: Shelved) -> None:
@@ -181,7 +287,8 @@ class Shelf:
         path = layout.file_of(self._data_dir, key)
         out = layout.file_of(self._data_dir, key, layout.OUT)
         try:
-            if any(totals.damaged for totals in self.ledger.book.delivered.get(key, {}).values()):
+            book = self.ledger.book
+            if any(one.damaged for said in (book.delivered, book.parted) for one in said.get(key, {}).values()):
                 kept = layout.file_of(self._data_dir, key, layout.DAMAGED)
                 self._disk.rename(path, kept)
                 for damage in recovery.damage(self._disk, kept, key):
@@ -206,50 +313,27 @@ class Shelf:
         return gone
 
 
-def _standing(book: Book, place: tuple[str, str], totals: Totals, owed: list[Segment]) -> Standing:
-    oldest = min((segment.opened_at for segment in owed), default=None)
-    return Standing(
-        totals,
-        sum(segment.count for segment in owed),
-        sum(segment.count for segment in owed if (segment.key, place[1]) in book.held),
-        int(oldest.timestamp() * 1000) if oldest else None,
-    )
+def _is_of(place: tuple[str, str], held: Place) -> bool:
+    return (held[0][0], held[1]) == place
 
 
-@dataclass(slots=True)
-class DiskOutbox:
-    """The `Outbox` of one destination of a stream."""
+def _ended(book: Book, key: SegmentKey, destination: str) -> int:
+    """How many records of a parted segment have found their end: at once, and by the cuts of its groups."""
+    so_far = book.parted.get(key, {}).get(destination)
+    if so_far is None:
+        return 0
+    cuts = book.placed.get((key, destination), {}).values()
+    over = [cut for cut in tuple(cuts) if destination in book.delivered.get(cut, {})]
+    return so_far.records + sum(book.cuts[cut, destination].of[key] for cut in over)
 
-    stream: str
-    destination: str
+
+@dataclass(slots=True, kw_only=True)
+class DiskOutbox(Outgoing):
+    """The `Outbox` of one destination of a stream: its sealed segments, as they lie on disk."""
+
     _shelf: Shelf
     _disk: Disk
     _data_dir: str
-    _threads: Threads
-    _offered: deque[Segment] = field(default_factory=deque)
-    _more: asyncio.Event = field(default_factory=asyncio.Event)
-    _closed: bool = False
-
-    @property
-    def waiting(self) -> int:
-        """Segments offered and not yet taken up."""
-        return len(self._offered)
-
-    def offer(self, segment: Segment) -> None:
-        self._offered.append(segment)
-        self._more.set()
-
-    def close(self) -> None:
-        self._closed = True
-        self._more.set()
-
-    async def sealed(self) -> AsyncIterator[Segment]:
-        while not self._closed:
-            while self._offered and not self._closed:
-                yield self._offered.popleft()
-            self._more.clear()
-            if not self._offered and not self._closed:
-                await self._more.wait()
 
     async def open(self, segment: Segment) -> Batch:
         return await self._blocking(partial(self._open, segment))
@@ -269,6 +353,7 @@ class DiskOutbox:
         if await self.kept(segment) is not None:
             return
         keeping = await self._blocking(partial(outcome.Keeping, self._disk, path))
+        self._shelf.gathering.active.making(segment.stream, segment.key)
         try:
             async for made in outcomes:
                 await self._blocking(partial(keeping.add, made))
@@ -276,23 +361,30 @@ class DiskOutbox:
         finally:
             keeping.close()
 
+    async def hold(self, segment: Segment, reason: str) -> None:
+        await super(DiskOutbox, self).hold(segment, reason)
+        self._shelf.set_aside(segment, self.destination)
+
     async def commit(self, segment: Segment, totals: Totals) -> None:
         assert totals.records == segment.count, f"{totals} do not account for the {segment.count} records of {segment}"
         await self._blocking(partial(self._commit, segment, totals))
         self._shelf.delivered(segment, self.destination, totals)
 
-    async def hold(self, segment: Segment, reason: str) -> None:
-        await self._blocking(partial(self._log, {"t": "held", "why": reason}, segment))
+    def parted(self, segment: Segment) -> bool:
+        return self.destination in self._shelf.ledger.book.parted.get(segment.key, {})
 
-    async def rest(self, segment: Segment) -> None:
-        """An attempt failed, and the process has survived it: earlier deaths were not this segment's doing."""
-        await self._blocking(partial(self._log, {"t": "resting"}, segment, sync=False))
+    async def part(self, segment: Segment, totals: Totals) -> None:
+        """Its rows go on in cuts; `totals` account for the records that none is left of."""
+        found = await self._blocking(partial(self._part, segment, totals))
+        await self._shelf.take(segment, self.destination, found)
 
-    def deaths(self, segment: Segment) -> int:
-        return self._shelf.deaths(segment, self.destination)
-
-    def memo(self, segment: Segment) -> Memo:
-        return LedgerMemo(self._shelf.ledger, segment.key, self.destination)
+    async def finish(self, segment: Segment, rest: int) -> None:
+        """All that was parted has been delivered. `rest` records were in none of it: an outcome that was lost has been
+        made anew, and is not what it was.
+        """
+        totals = Totals(damaged=rest) if rest > 0 else Totals(split=-rest)
+        await self._blocking(partial(self._commit, segment, totals))
+        self._shelf.delivered(segment, self.destination, totals)
 
     def _open(self, segment: Segment) -> Batch:
         self._log({"t": "trying"}, segment, sync=False)
@@ -300,6 +392,17 @@ class DiskOutbox:
 
     def _commit(self, segment: Segment, totals: Totals) -> None:
         self._log({"t": "delivered", "n": totals.to_json(), "o": self._origins(segment)}, segment)
+
+    def _part(self, segment: Segment, totals: Totals) -> list[Group]:
+        opened_ms = int(segment.opened_at.timestamp() * 1000)
+        found = groups(self._disk, layout.file_of(self._data_dir, segment, layout.OUT), opened_ms)
+        if self.parted(segment):
+            self._log({"t": "resting"}, segment, sync=False)
+        else:
+            records = totals.records + sum(group.accounted for group in found)
+            assert records == segment.count, f"{totals} and {records} do not account for the records of {segment}"
+            self._log({"t": "parted", "n": totals.to_json()}, segment)
+        return found
 
     def _origins(self, segment: Segment) -> frame.Origins:
         try:
@@ -310,34 +413,3 @@ class DiskOutbox:
             return recovery.summary(view.buffer, frame.seed(segment.lane), segment.first)
         finally:
             view.close()
-
-    def _log(self, entry: dict[str, object], segment: Segment, sync: bool = True) -> None:
-        self._shelf.ledger.append({**entry, "s": segment.key, "d": self.destination}, sync=sync)
-
-    async def _blocking(self, call: Callable[[], T]) -> T:
-        """Runs disk calls in a thread: what belongs together goes in one call, since each hand-over costs more than
-        most of them. A disk that fails is a reason to try again.
-        """
-        try:
-            return await self._threads.run(call)
-        except OSError as error:
-            raise Retry(f"the buffer's disk failed: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerMemo:
-    """A `Memo` in the ledger."""
-
-    _ledger: Ledger
-    _key: SegmentKey
-    _destination: str
-
-    def read(self) -> tuple[str, ...]:
-        return tuple(self._ledger.book.memos.get((self._key, self._destination), ()))
-
-    def write(self, note: str) -> None:
-        entry = {"t": "memo", "s": self._key, "d": self._destination, "note": note}
-        try:
-            self._ledger.append(entry)
-        except OSError as error:
-            raise Retry(f"the buffer's disk failed: {error}") from error

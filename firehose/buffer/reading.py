@@ -12,7 +12,7 @@ from firehose.buffer import frame, layout
 from firehose.buffer.lane import joined
 from firehose.buffer.recovery import record_bytes
 from firehose.contracts import Disk, View
-from firehose.model import ROW_SCHEMA, Batch, Segment
+from firehose.model import ROW_SCHEMA, Batch, Segment, SegmentKey
 
 SLICE_BYTES = 1024 * 1024  # what is joined for one slice still lies in the core's own cache when it is encoded
 SLICE_ROWS = 64 * 1024
@@ -23,19 +23,20 @@ def batch(disk: Disk, data_dir: str, segment: Segment) -> Batch:
     """The segment as a batch. Opening fails with FileNotFoundError where its file is gone."""
     path = layout.file_of(data_dir, segment)
     disk.size(path)
-    return Batch(segment, lambda: slices(disk.view(path), segment))
+    return Batch(segment, lambda: slices(disk.view(path), segment.key))
 
 
-def slices(view: View, segment: Segment) -> Iterator[pa.RecordBatch]:
+def slices(view: View, key: SegmentKey) -> Iterator[pa.RecordBatch]:
     """Slices of about SLICE_BYTES or SLICE_ROWS, cut at places that depend on the file alone.
 
     Frames are never split unless one alone is larger, and large ones are not joined. Rows lost to damage are left out:
     the others keep their ordinals.
     """
-    crc_seed = frame.seed(segment.lane)
-    gathered = _Gathered(segment.first)
+    _, lane, first = key
+    crc_seed = frame.seed(lane)
+    gathered = _Gathered(first)
     try:
-        for item in frame.scan(view.buffer, crc_seed, segment.first):
+        for item in frame.scan(view.buffer, crc_seed, first):
             if isinstance(item, frame.Gap) or not item.count:
                 continue
             records = frame.read_records(view.buffer, item)
@@ -43,7 +44,7 @@ def slices(view: View, segment: Segment) -> Iterator[pa.RecordBatch]:
             if gathered.rows and gathered.full_with(item.count, size):
                 yield from gathered.cut()
                 view.release(gathered.offset, item.offset)
-                gathered = _Gathered(segment.first, item.offset)
+                gathered = _Gathered(first, item.offset)
             gathered.add(item, records, size)
         if gathered.rows:
             yield from gathered.cut()

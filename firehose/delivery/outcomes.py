@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -42,7 +42,7 @@ def untouched(batch: Batch) -> Iterator[Counted]:
         yield rows.num_rows, Outcome(rows)
 
 
-def recorded(outcomes: Sequence[Outcome]) -> Iterator[Counted]:
+def recorded(outcomes: Iterable[Outcome]) -> Iterator[Counted]:
     """Outcomes that were kept, counted by themselves: whatever has happened to the segment's file since."""
     for outcome in outcomes:
         ends = [outcome.rows.column("row"), *outcome.refused.table.column("row").chunks, outcome.dropped]
@@ -62,12 +62,14 @@ Ask = Callable[[Hook, pa.RecordBatch], Awaitable[Outcome]]
 
 
 async def awaited(
-    batch: Batch, steps: Sequence[Transform | Hook], threads: Threads, ask: Ask
+    batch: Batch, steps: Sequence[Transform | Hook], threads: Threads, ask: Ask, slice_bytes: int = 0
 ) -> AsyncGenerator[Outcome, None]:
-    """Runs transforms among which there are hooks: as many slices side by side as these can take, yielded in order."""
+    """Runs transforms among which there may be hooks: as many slices side by side as these can take, yielded in order.
+    Where there are none, slices are gathered to `slice_bytes`.
+    """
     hooks = [step for step in steps if isinstance(step, Hook)]
     at_once = 1 + max((hook.at_once for hook in hooks), default=1)
-    slices = _gathered(batch.slices(), max((hook.payload_bytes for hook in hooks), default=0))
+    slices = _gathered(batch.slices(), max((hook.payload_bytes for hook in hooks), default=slice_bytes))
     under_way: deque[asyncio.Task[Outcome]] = deque()
     try:
         while (rows := await threads.run(partial(next, slices, None))) is not None:

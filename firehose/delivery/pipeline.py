@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from firehose import observe
-from firehose.contracts import Destination, Hook, Outbox, Refused, Retry, Transform
-from firehose.delivery import dead_letters, outcomes
+from firehose.contracts import Destination, Hook, Outbox, Parts, Refused, Retry, Transform
+from firehose.delivery import dead_letters, outcomes, parting
 from firehose.delivery.outcomes import BrokenLaw, Counted
 from firehose.delivery.watch import Watch
-from firehose.model import Batch, Outcome, Receipt, Rejections, Segment, SegmentKey, Totals
+from firehose.model import ROW_SCHEMA, Batch, Outcome, Receipt, Rejections, Segment, SegmentKey, Totals
 from firehose.runtime import Runtime, Threads
 
 DEADLINE_CODE = "Delivery.DeadlineExceeded"  # where AWS has no name for the failure
@@ -82,14 +82,14 @@ class Passes:
                 yield outcome.rows
         self.tally = tally
 
-    def begun(self, segment: Segment) -> Batch | None:
-        """A batch whose first pass has begun already; None where no row is to be delivered."""
+    def begun(self, given: Batch) -> Batch | None:
+        """The given batch with these rows, the first pass begun already; None where no row is to be delivered."""
         first_pass = self.slices()
         first = next(first_pass, None)
         if first is None:
             return None
         ready = [chain((first,), first_pass)]
-        return Batch(segment, lambda: ready.pop() if ready else self.slices())
+        return replace(given, read=lambda: ready.pop() if ready else self.slices())
 
     def complete(self) -> Tally:
         """What is known once a destination is done, however much of the batch it had to read."""
@@ -113,6 +113,7 @@ class OneByOne:
 class Pipeline:
     """Attempts segments. `line` lends what a segment of a version runs through, as things stand now.
 
+    `parts` is where segments are parted; where the outbox yields cuts, whose outcomes are there, `cuts` is said.
     `threads` are for attempts; `transform_threads` for what is made durable before, which must not wait for far sides.
     """
 
@@ -124,6 +125,8 @@ class Pipeline:
     outcomes: OneByOne = field(default_factory=OneByOne)
     watch: Watch = field(default_factory=Watch)
     prepared: set[SegmentKey] = field(default_factory=set)
+    parts: Parts | None = None
+    cuts: bool = False
 
     async def prepare(self, segment: Segment, aside: Callable[[], AbstractAsyncContextManager[None]]) -> None:
         """Sees to it that the outcome of transforms that cannot be repeated is durable. `aside` is entered for as long
@@ -132,7 +135,7 @@ class Pipeline:
         if segment.key in self.prepared:
             return
         async with self.line(segment) as line:
-            if not _repeatable(line):
+            if not self.cuts and not _repeatable(line):
                 async with aside():
                     with _our_side():
                         await self._keep(segment, line)
@@ -141,50 +144,64 @@ class Pipeline:
     async def attempt(self, segment: Segment, attempts: int) -> Totals:
         """Sees the segment to its end, or raises `Retry` or `Refused`, with nothing committed."""
         async with self.line(segment) as line:
+            if line.partitioned and self.parts is not None:
+                with _our_side():
+                    return await self._part(segment, line, self.parts)
             with _our_side():
-                passes = await self._passes(segment, line)
-                batch = await self.threads.run(partial(passes.begun, segment))
+                given, passes = await self._passes(segment, line)
+                batch = await self.threads.run(partial(passes.begun, given))
             receipt = await line.destination.deliver(batch, self.outbox.memo(segment)) if batch else Receipt()
             await self.threads.run(_give_memory_back)
             with _our_side():
                 if (tally := passes.tally) is None:
                     tally = await self.threads.run(passes.complete)
-                receipt = await self._with_letters(segment, line, passes, tally, receipt)
+                receipt = await self._with_letters(line, given, passes, tally, receipt)
                 return await self._conclude(segment, line, tally, receipt, attempts)
 
     async def give_up(self, segment: Segment, failure: Retry, attempts: int) -> Totals:
         """Sends every row that would have been delivered, and has not arrived, to the error output instead."""
         async with self.line(segment) as line:
             with _our_side():
-                passes = await self._passes(segment, line)
+                given, passes = await self._passes(segment, line)
                 refused = await self.threads.run(partial(_all_refused, passes, line.destination, failure, attempts))
                 tally = passes.complete()
-                receipt = await self._with_letters(segment, line, passes, tally, Receipt(refused=refused))
+                receipt = await self._with_letters(line, given, passes, tally, Receipt(refused=refused))
                 return await self._conclude(segment, line, tally, receipt, attempts)
 
-    async def _with_letters(
-        self, segment: Segment, line: Line, passes: Passes, tally: Tally, receipt: Receipt
-    ) -> Receipt:
+    async def _with_letters(self, line: Line, given: Batch, passes: Passes, tally: Tally, receipt: Receipt) -> Receipt:
         """What the destination refused, as the user sent it: what transforms made of it cannot be sent again."""
         if not line.transforms or not len(receipt.refused) or len(receipt.refused) > tally.delivered:
             return receipt
-        given = await self.outbox.open(segment)
         return await self.threads.run(partial(_as_they_came, given, passes, tally, receipt))
 
-    async def _passes(self, segment: Segment, line: Line) -> Passes:
+    async def _part(self, segment: Segment, line: Line, parts: Parts) -> Totals:
+        """Stage one: what goes on is gathered by partition, the rest ends here. Once parted, nothing is sent again."""
+        _, passes = await self._passes(segment, line)
+        totals = Totals()
+        if not parts.parted(segment):
+            totals, rejected = await self.threads.run(lambda: parting.ended(passes.again(), segment.count))
+            self._tell_of_damage(segment, totals.damaged)
+            if rejected:
+                await self._set_down(segment, line.errors, rejected, common=True)
+        await parts.part(segment, totals)
+        self.prepared.discard(segment.key)
+        return totals
+
+    async def _passes(self, segment: Segment, line: Line) -> tuple[Batch, Passes]:
         given = await self.outbox.open(segment)
         if line.source:
-            return Passes(partial(outcomes.untouched, given))
-        if _repeatable(line):
+            return given, Passes(partial(outcomes.untouched, given))
+        parted = line.partitioned and self.parts is not None
+        if _repeatable(line) and not parted and not self.cuts:
             steps = [step for step in line.transforms if not isinstance(step, Hook)]
-            return Passes(partial(outcomes.computed, given, steps))
+            return given, Passes(partial(outcomes.computed, given, steps))
         kept = await self.outbox.kept(segment)
         if kept is None:
             await self._keep(segment, line)
             kept = await self.outbox.kept(segment)
         if kept is None:
             raise Retry("the durable outcome of the transforms cannot be read back")
-        return Passes(partial(outcomes.recorded, list(kept)))
+        return given, Passes(partial(outcomes.recorded, kept))
 
     async def _keep(self, segment: Segment, line: Line) -> None:
         async with self.outcomes.turn(segment):
@@ -195,17 +212,18 @@ class Pipeline:
                 def ask(hook: Hook, rows: pa.RecordBatch) -> Awaitable[Outcome]:
                     return self.watch.ask(segment.stream, hook, rows, self.runtime.monotonic)
 
-                made = outcomes.awaited(given, line.transforms, self.transform_threads, ask)
-                async with aclosing(made):
-                    await self.outbox.keep(segment, made)
+                slice_bytes = parting.SLICE_BYTES if line.partitioned else 0
+                made = outcomes.awaited(given, line.transforms, self.transform_threads, ask, slice_bytes)
+                ready = parting.in_order(made, self.transform_threads) if line.partitioned else made
+                async with aclosing(made), aclosing(ready):
+                    await self.outbox.keep(segment, ready)
 
     async def _conclude(self, segment: Segment, line: Line, tally: Tally, receipt: Receipt, attempts: int) -> Totals:
         """Writes what was rejected to the error output, then commits how everything ended."""
         damaged = segment.count - tally.records
         if damaged < 0 or len(receipt.refused) > tally.delivered:
             raise BrokenLaw(f"{segment}: {tally.records} records read, {len(receipt.refused)} rows refused of {tally}")
-        if damaged:
-            observe.damaged(f"{segment}: {damaged} of {segment.count} records are lost; its file is kept")
+        self._tell_of_damage(segment, damaged)
         for rejected, common in ((tally.rejected, True), (_attempted(receipt.refused, attempts), False)):
             if rejected:
                 await self._set_down(segment, line.errors, rejected, common)
@@ -221,6 +239,10 @@ class Pipeline:
         await self.outbox.commit(segment, totals)
         self.prepared.discard(segment.key)
         return totals
+
+    def _tell_of_damage(self, segment: Segment, damaged: int) -> None:
+        if damaged:
+            observe.damaged(f"{segment}: {damaged} of {segment.count} records are lost; its file is kept")
 
     async def _set_down(self, segment: Segment, errors: Destination, rejected: Rejections, common: bool) -> None:
         ended_ms = self.runtime.now_ms()
@@ -261,15 +283,18 @@ def _not_arrived(rows: pa.RecordBatch, done_rows: pa.Int32Array | None) -> pa.Re
 
 def _as_they_came(given: Batch, passes: Passes, tally: Tally, receipt: Receipt) -> Receipt:
     """The records that the refused rows were made of, one letter each; the tally follows. Where some rows of a record
-    were refused before, or are delivered, each row is a letter of its own: the record would bring these again.
+    were refused before, are delivered or in other cuts, each row is a letter of its own: the record would bring these
+    again.
     """
     refused = receipt.refused
     numbers = pc.unique(refused.table.column("row").combine_chunks())
     ended = numbers.filter(pc.invert(pc.is_in(numbers, tally.rejected.table.column("row").combine_chunks())))
     if tally.split:
         ended = ended.filter(pc.invert(pc.is_in(ended, _partly(refused, passes))))
+    columns = [ROW_SCHEMA.field("row"), ROW_SCHEMA.field("record")]
     came = [rows.select(["row", "record"]).filter(pc.is_in(rows.column("row"), ended)) for rows in given.slices()]
-    letters = outcomes.as_they_came(refused, ended, pa.Table.from_batches(came).combine_chunks())
+    whole = pa.Table.from_batches(came, pa.schema(columns)).combine_chunks()
+    letters = outcomes.as_they_came(refused, whole.column("row").combine_chunks(), whole)
     fewer = len(refused) - len(letters)
     tally.delivered -= fewer
     tally.split -= fewer

@@ -59,6 +59,7 @@ class Workshop:
     _benches: dict[tuple[str, str, int, int], Bench] = field(default_factory=dict)
     _steps: dict[tuple[str, int, int], list[Transform | Hook]] = field(default_factory=dict)
     _retries: dict[tuple[str, str, int], RetryOptions] = field(default_factory=dict)
+    _newest: dict[tuple[str, int], StreamConfig] = field(default_factory=dict)
 
     @asynccontextmanager
     async def line(self, segment: Segment, destination: str) -> AsyncIterator[Line]:
@@ -84,6 +85,17 @@ class Workshop:
         except (ConfigError, Obstructed):
             return RetryOptions()
 
+    def newest(self, stream: str) -> StreamConfig | None:
+        """The newest version as a whole; None where it cannot be read."""
+        try:
+            entry = self._entry(stream)
+            key = (stream, entry.version)
+            if key not in self._newest:
+                self._newest[key] = config.stream(stream, entry.newest, self.lookup)
+            return self._newest[key]
+        except (ConfigError, Obstructed):
+            return None
+
     def forget(self) -> list[Door]:
         """Drops every line, as after a reload; what can be closed at once. Of a line in use that is its hooks, whose
         code is not the newest any more; the rest is closed after use.
@@ -92,6 +104,7 @@ class Workshop:
         self._benches.clear()
         self._steps.clear()
         self._retries.clear()
+        self._newest.clear()
         for bench in benches:
             bench.retired = True
         return [door for bench in benches for door in (_hooks(bench.line) if bench.users else _doors(bench.line))]

@@ -25,8 +25,8 @@ def slices(frames: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
         first += records.num_rows
     disk.put("/0", data)
     segment = Segment("app", LANE, 100, max(first - 100, 1), 0, utc(0), 1)
-    once = list(reading.slices(disk.view("/0"), segment))
-    assert list(reading.slices(disk.view("/0"), segment)) == once
+    once = list(reading.slices(disk.view("/0"), segment.key))
+    assert list(reading.slices(disk.view("/0"), segment.key)) == once
     return once
 
 

@@ -12,10 +12,12 @@ from virtual_time import VirtualRuntime
 
 from firehose.buffer import layout, recovery
 from firehose.buffer.appender import DiskAppender, Limits, State
+from firehose.buffer.cuts import Gathering, Thresholds
 from firehose.buffer.ledger import read_book
 from firehose.buffer.outbox import Shelf
 from firehose.contracts import Disk, Outbox
 from firehose.model import INTAKE_SCHEMA, Segment, SegmentKey, Totals
+from firehose.partitions import ActivePartitions
 
 STREAM, ROOT, LEDGER = "app", "/data", "/data/ledger"
 SIZE, INTERVAL, LIMIT, RESERVE = 1000, 60.0, 1 << 30, 1 << 20
@@ -43,6 +45,7 @@ class DiskBuffer:
         self.runtime = runtime or VirtualRuntime()
         self.destinations = destinations
         self.limits = limits or Limits(SIZE, INTERVAL, LIMIT, RESERVE)
+        self.thresholds = Thresholds(SIZE, INTERVAL, LIMIT)
         self.version = 1
         self.sealed: list[Segment] = []
         self.failures: list[str] = []
@@ -66,6 +69,7 @@ class DiskBuffer:
             lambda stream, destination, outbox: None,
             self._removed,
             lambda: None,
+            Gathering(self.runtime, lambda stream: self.thresholds, ActivePartitions()),
         )
         self.shelf.start(died)
 

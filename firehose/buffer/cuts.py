@@ -1,0 +1,263 @@
+"""Dynamic partitions: groups gather by partition over several segments, and are cut when there is enough of one.
+
+A cut is delivered as a segment is. It is made in memory, when its partition is full or old enough; which groups it has
+is durable before anything of it is read to be sent (`open` sees to that), and then stands for all time. Until then a
+crash only makes the groups gather anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
+
+from firehose import observe
+from firehose.buffer.cut_rows import CutRows
+from firehose.buffer.groups import MARK, Cut, Group, hash_of
+from firehose.buffer.outgoing import Outgoing
+from firehose.contracts import Disk
+from firehose.model import Batch, Outcome, Segment, SegmentKey, Totals
+from firehose.partitions import ActivePartitions
+from firehose.runtime import Runtime, utc
+
+ROOM = 3 / 4  # of the stream's bound: with that much on the shelf, partitions are cut early
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When a partition is cut, as the newest definition of its stream says. `limit_bytes` bounds the whole buffer."""
+
+    size_bytes: int
+    interval_seconds: float
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """What gathering needs from around it."""
+
+    runtime: Runtime
+    thresholds: Callable[[str], Thresholds]
+    active: ActivePartitions
+
+
+class Ends(Protocol):
+    """Whoever keeps the segments, and is told what became of their records."""
+
+    gathering: Gathering
+
+    def ended(self, place: tuple[str, str], totals: Totals, records: Mapping[SegmentKey, int]) -> None: ...
+
+    async def finish(self, key: SegmentKey, destination: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Partition:
+    """An open one. `born` is the arrival of its oldest record, on the monotonic clock."""
+
+    name: str
+    version: int
+    born: float
+    groups: dict[SegmentKey, Group] = field(default_factory=dict)
+    size_bytes: int = 0
+    hurried: bool = False
+    timer: asyncio.TimerHandle | None = None
+
+    def add(self, key: SegmentKey, group: Group, born: float) -> None:
+        self.groups[key] = group
+        self.size_bytes += group.size_bytes
+        self.born = min(self.born, born)
+
+    def cut(self) -> Cut:
+        """All of it, named after its first group."""
+        members = sorted(self.groups)
+        stream, lane, first = members[0]
+        mark = f"{lane}{MARK}{hash_of(self.name, self.version)}"
+        records = sum(group.records for group in self.groups.values())
+        oldest = utc(min(group.oldest_ms for group in self.groups.values()))
+        segment = Segment(stream, mark, first, records, self.size_bytes, oldest, self.version)
+        return Cut(segment, self.name, {key: self.groups[key].accounted for key in members})
+
+
+@dataclass(slots=True, kw_only=True)
+class CutOutbox(Outgoing):
+    """The `Outbox` of a stream's cuts at one destination."""
+
+    _shelf: Ends
+    _disk: Disk
+    _data_dir: str
+    made: int = 0  # cuts, since the delivery half began
+    _open: dict[str, Partition] = field(default_factory=dict)  # by hash
+    _cuts: dict[SegmentKey, Cut] = field(default_factory=dict)  # made and not delivered
+    _left: dict[SegmentKey, set[str]] = field(default_factory=dict)  # of each segment taken: groups not delivered
+    _active: Counter[str] = field(default_factory=Counter)  # partitions, open or cut, by how many of these
+
+    # What the shelf tells.
+
+    def knows(self, key: SegmentKey) -> bool:
+        return key in self._left
+
+    def take(self, segment: Segment, found: list[Group], hurried: bool) -> None:
+        """The groups of a segment: some may be in cuts that an earlier process made, or delivered."""
+        book, key = self._ledger.book, segment.key
+        placed = dict(book.placed.get((key, self.destination), {}))
+        waiting = {mark for mark, cut in placed.items() if self.destination not in book.delivered.get(cut, {})}
+        self._left[key] = waiting
+        for group in found:
+            mark = hash_of(group.partition, segment.version)
+            if mark not in placed:
+                self._left[key].add(mark)
+                self._gather(mark, segment, group, hurried)
+        for mark in sorted(waiting & placed.keys()):
+            self._again(book.cuts[placed[mark], self.destination])
+
+    def released(self, key: SegmentKey) -> None:
+        """A cut is not held any more."""
+        if key in self._cuts:
+            self.offer(self._cuts[key].segment)
+
+    def hurry(self) -> None:
+        for one in self._open.values():
+            one.hurried = True
+
+    def cut_hurried(self) -> None:
+        for mark in [mark for mark, one in self._open.items() if one.hurried]:
+            self._cut(mark)
+
+    def reschedule(self) -> None:
+        for mark in tuple(self._open):
+            self._look(mark)
+
+    def make_room(self, shelved_bytes: int) -> None:
+        """Cuts the oldest partitions early where the stream's segments fill too much of its bound."""
+        limit = self._shelf.gathering.thresholds(self.stream).limit_bytes
+        too_many = shelved_bytes - int(limit * ROOM) - sum(cut.segment.size_bytes for cut in self._cuts.values())
+        if too_many <= 0 or not self._open:
+            return
+        observe.log.warning("partitions.cut_early", stream=self.stream, destination=self.destination, bytes=too_many)
+        for mark in sorted(self._open, key=lambda mark: self._open[mark].born):
+            if too_many > 0:
+                too_many -= self._open[mark].size_bytes
+                self._cut(mark)
+
+    def active(self) -> list[str]:
+        """Partitions with a group that is not delivered. Asked by threads."""
+        return list(self._active)
+
+    def oldest_ms(self) -> int | None:
+        """Arrival of the oldest record in any of the groups."""
+        groups = [group.oldest_ms for one in self._open.values() for group in one.groups.values()]
+        cuts = [int(cut.segment.opened_at.timestamp() * 1000) for cut in self._cuts.values()]
+        return min((*groups, *cuts), default=None)
+
+    def close(self) -> None:
+        super(CutOutbox, self).close()
+        for one in self._open.values():
+            if one.timer is not None:
+                one.timer.cancel()
+
+    # What the pipeline asks.
+
+    async def open(self, segment: Segment) -> Batch:
+        """Which groups the cut has is durable before anything of it is sent."""
+        await self._blocking(partial(self._log, {"t": "trying"}, segment, sync=not self._is_durable(segment)))
+        return await self.read(segment)
+
+    async def read(self, segment: Segment) -> Batch:
+        rows = self._rows(segment)
+        return Batch(segment, rows.records, rows.cut.partition)
+
+    async def kept(self, segment: Segment) -> Iterable[Outcome] | None:
+        return self._rows(segment)
+
+    async def keep(self, segment: Segment, outcomes: AsyncIterator[Outcome]) -> None:
+        raise AssertionError("the outcome of a cut is that of its segments, and there before the cut")
+
+    async def commit(self, segment: Segment, totals: Totals) -> None:
+        """A record that another cut has a row of, too, is one in the first of them alone: here its rows are `split`."""
+        assert totals.records == segment.count, f"{totals} do not account for the {segment.count} records of {segment}"
+        cut = self._cuts.get(segment.key)
+        if cut is None:
+            return
+        totals = replace(totals, split=totals.split + segment.count - cut.accounted)
+        await self._blocking(partial(self._log, {"t": "delivered", "n": totals.to_json()}, segment))
+        if any(cut.hash in self._left[key] for key in cut.of if key in self._left):
+            self._shelf.ended((self.stream, self.destination), totals, cut.of)
+            for key in cut.of:
+                self._left.get(key, set()).discard(cut.hash)
+        await self.finish(cut.of)
+        if self._cuts.pop(segment.key, None) is not None:
+            self._forget(cut.partition)
+
+    async def finish(self, keys: Iterable[SegmentKey]) -> None:
+        """Ends those segments that have no group left."""
+        for key in [key for key in keys if self._left.get(key) == set()]:
+            await self._shelf.finish(key, self.destination)
+            self._left.pop(key, None)
+
+    def _log(self, entry: dict[str, object], segment: Segment, sync: bool = True) -> None:
+        """With the cut itself, where it is the first entry about it."""
+        about = {"s": segment.key, "d": self.destination}
+        cut = None if self._is_durable(segment) else self._cuts[segment.key].entry()
+        self._ledger.append(*({**one, **about} for one in (cut, entry) if one is not None), sync=sync)
+
+    def _is_durable(self, segment: Segment) -> bool:
+        return (segment.key, self.destination) in self._ledger.book.cuts
+
+    def _rows(self, segment: Segment) -> CutRows:
+        cut = self._cuts.get(segment.key) or self._ledger.book.cuts[segment.key, self.destination]
+        return CutRows(self._disk, self._data_dir, cut)
+
+    # How partitions gather.
+
+    def _gather(self, mark: str, segment: Segment, group: Group, hurried: bool) -> None:
+        """Its age is taken from the wall clock once, here, and never for more than the interval."""
+        runtime = self._shelf.gathering.runtime
+        interval = self._shelf.gathering.thresholds(self.stream).interval_seconds
+        age = min(max(0.0, (runtime.now_ms() - group.oldest_ms) / 1000), interval)
+        born = runtime.monotonic() - age
+        if mark not in self._open:
+            self._open[mark] = Partition(group.partition, segment.version, born)
+            self._active[group.partition] += 1
+        self._open[mark].add(segment.key, group, born)
+        self._open[mark].hurried |= hurried
+        self._look(mark)
+
+    def _look(self, mark: str) -> None:
+        """Cuts the partition if it is due, else sees to it that it will be."""
+        one, runtime = self._open[mark], self._shelf.gathering.runtime
+        thresholds = self._shelf.gathering.thresholds(self.stream)
+        seconds = one.born + thresholds.interval_seconds - runtime.monotonic()
+        if one.timer is not None:
+            one.timer.cancel()
+        if one.size_bytes >= thresholds.size_bytes or seconds <= 0:
+            self._cut(mark)
+        else:
+            one.timer = runtime.after(seconds, partial(self._cut, mark))
+
+    def _cut(self, mark: str) -> None:
+        one = self._open.pop(mark)
+        if one.timer is not None:
+            one.timer.cancel()
+        cut = one.cut()
+        self._cuts[cut.segment.key] = cut
+        self.made += 1
+        self.offer(cut.segment)
+
+    def _again(self, cut: Cut) -> None:
+        """A cut of an earlier process is offered when all of its segments are there again."""
+        key = cut.segment.key
+        if key in self._cuts or not all(member in self._left for member in cut.of):
+            return
+        self._cuts[key] = cut
+        self._active[cut.partition] += 1
+        if (key, self.destination) not in self._ledger.book.held:
+            self.offer(cut.segment)
+
+    def _forget(self, partition: str) -> None:
+        self._active[partition] -= 1
+        if not self._active[partition]:
+            del self._active[partition]

@@ -1,0 +1,136 @@
+"""Groups: all rows of one segment's durable outcome that have one partition; and cuts, which several groups make.
+
+A group is never divided and belongs to one cut for all time. Rows lie sorted by partition within each outcome of the
+file (`delivery.parting` sees to that), so a group is one range of each: it is found by two binary searches, and of
+the mapped file no page beside its own is touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from firehose.buffer import outcome
+from firehose.contracts import Disk
+from firehose.model import Segment, SegmentKey
+from firehose.partitions import COLUMN
+from firehose.runtime import utc
+
+MARK = "#"  # in the lane of a cut: no lane on disk has one
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One partition's rows of one segment."""
+
+    partition: str
+    records: int  # that have a row in it
+    accounted: int  # of these, the ones that no group before it has a row of
+    size_bytes: int  # of the rows' records
+    oldest_ms: int  # arrival of the oldest, no earlier than the segment's own
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Groups of one partition that are delivered together. Its identity is that of its first group."""
+
+    segment: Segment
+    partition: str
+    of: Mapping[SegmentKey, int]  # the segments of its groups, in order, and how many records each group accounts for
+
+    @property
+    def accounted(self) -> int:
+        return sum(self.of.values())
+
+    @property
+    def hash(self) -> str:
+        return self.segment.lane.partition(MARK)[2]
+
+    def entry(self) -> dict[str, Any]:
+        """As the ledger keeps it, beside key and destination."""
+        of: dict[str, list[tuple[int, int]]] = {}
+        for (_, lane, first), accounted in self.of.items():
+            of.setdefault(lane, []).append((first, accounted))
+        segment = self.segment
+        opened_ms = int(segment.opened_at.timestamp() * 1000)
+        numbers = {"n": segment.count, "b": segment.size_bytes, "at": opened_ms, "v": segment.version}
+        return {"t": "cut", "of": of, **numbers, "p": self.partition}
+
+    @staticmethod
+    def read(key: SegmentKey, entry: Mapping[str, Any]) -> Cut:
+        segment = Segment(*key, entry["n"], entry["b"], utc(entry["at"]), entry["v"])
+        of = {(key[0], lane, first): n for lane, groups in entry["of"].items() for first, n in groups}
+        return Cut(segment, entry["p"], of)
+
+
+def is_cut(key: SegmentKey) -> bool:
+    return MARK in key[1]
+
+
+def hash_of(partition: str, version: int) -> str:
+    """What tells partitions apart in names: the same keys under another definition are another partition."""
+    return hashlib.sha256(f"{version}:{partition}".encode()).hexdigest()[:16]
+
+
+def groups(disk: Disk, path: str, opened_ms: int) -> list[Group]:
+    """The groups of a segment, of its whole durable outcome, which has been read and found good before."""
+    found: dict[str, Group] = {}
+    view = disk.view(path)
+    try:
+        for part in outcome.parts(view.buffer):
+            for one in _of_outcome(outcome.rows(part), opened_ms):
+                found[one.partition] = _added(found.get(one.partition), one)
+    finally:
+        view.close()
+    return list(found.values())
+
+
+def _added(old: Group | None, new: Group) -> Group:
+    if old is None:
+        return new
+    return Group(
+        new.partition,
+        old.records + new.records,
+        old.accounted + new.accounted,
+        old.size_bytes + new.size_bytes,
+        min(old.oldest_ms, new.oldest_ms),
+    )
+
+
+def _of_outcome(rows: pa.RecordBatch, opened_ms: int) -> Iterator[Group]:
+    if not rows.num_rows:
+        return
+    codes, names = _codes(rows), rows.column(COLUMN).dictionary.to_pylist()
+    numbers = rows.column("row").to_numpy()
+    starts = np.searchsorted(codes, np.arange(len(names)))
+    changes = (np.diff(codes, prepend=-1) != 0) | (np.diff(numbers, prepend=-1) != 0)
+    firsts = np.unique(numbers, return_index=True)[1]
+    sizes = pc.binary_length(rows.column("record")).to_numpy()
+    oldest = np.minimum.reduceat(rows.column("arrival_ms").to_numpy(), starts)
+    columns = (
+        np.bincount(codes[changes], minlength=len(names)),
+        np.bincount(codes[firsts], minlength=len(names)),
+        np.add.reduceat(sizes, starts, dtype=np.int64),
+        np.maximum(oldest, opened_ms),
+    )
+    yield from (Group(*one) for one in zip(names, *(column.tolist() for column in columns), strict=True))
+
+
+def chosen(rows: pa.RecordBatch, partition: str) -> tuple[int, int]:
+    """From where to where the partition's rows lie in an outcome."""
+    code = pc.index(rows.column(COLUMN).dictionary, partition).as_py()
+    if code < 0:
+        return 0, 0
+    start, end = np.searchsorted(_codes(rows), [code, code + 1]).tolist()
+    return start, end
+
+
+def _codes(rows: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
+    codes: np.ndarray[tuple[int], np.dtype[np.int32]] = rows.column(COLUMN).indices.to_numpy()
+    return codes

@@ -1,0 +1,96 @@
+"""What every outbox over the ledger does alike: it offers, and writes down what became of what it offered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from firehose.buffer.ledger import Ledger
+from firehose.contracts import Memo, Retry
+from firehose.model import Segment, SegmentKey
+from firehose.runtime import Threads
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """One destination of a stream, and what waits for it."""
+
+    stream: str
+    destination: str
+    _ledger: Ledger
+    _threads: Threads
+    _offered: deque[Segment] = field(default_factory=deque)
+    _more: asyncio.Event = field(default_factory=asyncio.Event)
+    _closed: bool = False
+
+    @property
+    def waiting(self) -> int:
+        """Segments offered and not yet taken up."""
+        return len(self._offered)
+
+    def offer(self, segment: Segment) -> None:
+        self._offered.append(segment)
+        self._more.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._more.set()
+
+    async def sealed(self) -> AsyncIterator[Segment]:
+        while not self._closed:
+            while self._offered and not self._closed:
+                yield self._offered.popleft()
+            self._more.clear()
+            if not self._offered and not self._closed:
+                await self._more.wait()
+
+    async def hold(self, segment: Segment, reason: str) -> None:
+        await self._blocking(partial(self._log, {"t": "held", "why": reason}, segment))
+
+    async def rest(self, segment: Segment) -> None:
+        """An attempt failed, and the process has survived it: earlier deaths were not this segment's doing."""
+        await self._blocking(partial(self._log, {"t": "resting"}, segment, sync=False))
+
+    def deaths(self, segment: Segment) -> int:
+        """How often in a row the delivery process died while it was trying this."""
+        return self._ledger.book.deaths.get((segment.key, self.destination), 0)
+
+    def memo(self, segment: Segment) -> Memo:
+        return LedgerMemo(self._ledger, segment.key, self.destination)
+
+    def _log(self, entry: dict[str, Any], segment: Segment, sync: bool = True) -> None:
+        self._ledger.append({**entry, "s": segment.key, "d": self.destination}, sync=sync)
+
+    async def _blocking(self, call: Callable[[], T]) -> T:
+        """Runs disk calls in a thread: what belongs together goes in one call, since each hand-over costs more than
+        most of them. A disk that fails is a reason to try again.
+        """
+        try:
+            return await self._threads.run(call)
+        except OSError as error:
+            raise Retry(f"the buffer's disk failed: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerMemo:
+    """A `Memo` in the ledger."""
+
+    _ledger: Ledger
+    _key: SegmentKey
+    _destination: str
+
+    def read(self) -> tuple[str, ...]:
+        return tuple(self._ledger.book.memos.get((self._key, self._destination), ()))
+
+    def write(self, note: str) -> None:
+        entry = {"t": "memo", "s": self._key, "d": self._destination, "note": note}
+        try:
+            self._ledger.append(entry)
+        except OSError as error:
+            raise Retry(f"the buffer's disk failed: {error}") from error
