@@ -12,9 +12,9 @@ from virtual_time import VirtualRuntime
 
 from firehose.buffer import layout, recovery
 from firehose.buffer.appender import DiskAppender, Limits, State
-from firehose.buffer.cuts import Gathering, Thresholds
+from firehose.buffer.cuts import CutOutbox, Gathering, Thresholds
 from firehose.buffer.ledger import read_book
-from firehose.buffer.outbox import Shelf
+from firehose.buffer.outbox import DiskOutbox, Shelf
 from firehose.contracts import Disk, Outbox
 from firehose.model import INTAKE_SCHEMA, Segment, SegmentKey, Totals
 from firehose.partitions import ActivePartitions
@@ -66,12 +66,15 @@ class DiskBuffer:
             self.runtime.threads("ledger", 1),
             self.reports.append,
             lambda stream, version: self.destinations,
-            lambda stream, destination, outbox: None,
+            self.opened,
             self._removed,
             lambda: None,
             Gathering(self.runtime, lambda stream: self.thresholds, ActivePartitions()),
         )
         self.shelf.start(died)
+
+    def opened(self, stream: str, destination: str, outbox: DiskOutbox | CutOutbox) -> None:
+        """Nobody works it off."""
 
     async def crash(self, power: bool = True, dice: Random | None = None) -> None:
         """Ends everything as a power cut does, or a kill, and starts anew."""

@@ -1,0 +1,394 @@
+"""Dynamic partitions gather over segments, are cut at their thresholds, and arrive once each, whatever happens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from random import Random
+
+import pytest
+from disk_buffer import LEDGER, ROOT, STREAM
+from faulty_disk import Fault
+from parted import PartedBuffer, name_of
+from virtual_time import passed, run
+
+from firehose.buffer import layout
+from firehose.buffer.cuts import Thresholds
+from firehose.buffer.groups import is_cut
+from firehose.buffer.ledger import read_book
+from firehose.contracts import Refused, Retry
+from firehose.model import Totals
+
+BOTH = ("far", "near")
+
+
+def in_buffer(scenario: Callable[[PartedBuffer], Awaitable[None]], destinations: tuple[str, ...] = ("far",)) -> None:
+    async def whole() -> None:
+        buffer = PartedBuffer(destinations)
+        await buffer.start()
+        await scenario(buffer)
+        for task in buffer.tasks:
+            task.cancel()
+
+    run(whole())
+
+
+def objects(buffer: PartedBuffer, destination: str = "far") -> list[list[bytes]]:
+    return sorted(buffer.far[destination].stored.values())
+
+
+def test_groups_gather_over_segments() -> None:
+    """Nothing is sent before its threshold; at it, each partition is one object of all its segments' rows, in order;
+    then the segments' files go.
+    """
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        for records in ((b"a1", b"b1", b"a2"), (b"b2", b"a3")):
+            await buffer.seal(*records)
+        await buffer.idle()
+        assert objects(buffer) == []
+        buffer.check_sums()
+        await passed(601)
+        assert objects(buffer) == [[b"a1", b"a2", b"a3"], [b"b1", b"b2"]]
+        assert buffer.far["far"].rows(name_of(b"a")).total() == 3
+        assert buffer.paths(layout.SEALED) + buffer.paths(layout.OUT) == []
+        assert len(buffer.gone) == 2
+        buffer.check_sums()
+        assert buffer.shelf.standings()[STREAM, "far"].totals == Totals(delivered=5, sent_bytes=10, objects=2)
+
+    in_buffer(scenario)
+
+
+def test_a_full_partition_is_cut_at_once() -> None:
+    """A partition that reaches the size is cut without the others, and what comes then opens it anew."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        buffer.thresholds = Thresholds(6, 600, buffer.limits.limit_bytes)
+        for records in ((b"a111", b"b1"), (b"a2", b"b2"), (b"a3", b"b3")):
+            await buffer.seal(*records)
+            await buffer.idle()
+        assert objects(buffer) == [[b"a111", b"a2"], [b"b1", b"b2", b"b3"]]
+        assert buffer.shelf.standings()[STREAM, "far"].pending == 1
+        buffer.check_sums()
+
+    in_buffer(scenario)
+
+
+def test_age_is_that_of_the_oldest_record() -> None:
+    """A partition is due when its own oldest record is as old as the interval, by a clock that does not jump."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        await buffer.seal(b"a1")
+        await passed(300)
+        await buffer.seal(b"b1", b"a2")
+        await passed(1)
+        buffer.runtime.wall_ms += 3_600_000
+        await passed(298)
+        assert objects(buffer) == []
+        await passed(2)
+        assert objects(buffer) == [[b"a1", b"a2"]]
+        await passed(300)
+        assert objects(buffer) == [[b"a1", b"a2"], [b"b1"]]
+
+    in_buffer(scenario)
+
+
+def test_newest_thresholds_count() -> None:
+    """A shorter interval, told while partitions are open, holds for them too."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        await buffer.seal(b"a1")
+        await passed(100)
+        buffer.thresholds = Thresholds(1000, 60, buffer.limits.limit_bytes)
+        buffer.shelf.rescheduled()
+        await passed(1)
+        assert objects(buffer) == [[b"a1"]]
+
+    in_buffer(scenario)
+
+
+def test_another_version_is_another_partition() -> None:
+    """Rows of segments sealed under different definitions never share an object."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        await buffer.seal(b"a1")
+        buffer.version = 2
+        await buffer.seal(b"a2")
+        await buffer.flush()
+        assert objects(buffer) == [[b"a1"], [b"a2"]]
+        assert sorted(segment.version for _, segment in buffer.far["far"].attempts) == [1, 2]
+
+    in_buffer(scenario)
+
+
+MIXED = (b"a1|b1|!1|~1", b"!2", b"~2", b"a2|a3", b"b2|a4", b"c1|!3", b"!4|~3", b"d")
+
+
+def test_split_records_add_up() -> None:
+    """A record whose rows go to several partitions, the error output and nowhere is still one record: the sums hold
+    after each cut, and so does the ledger's word when it is read anew.
+    """
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        await buffer.seal(*MIXED)
+        await buffer.idle()
+        buffer.check_sums()
+        for _ in range(2):
+            await buffer.crash(power=False)
+            buffer.check_sums()
+            await buffer.idle()
+            buffer.check_sums()
+        await buffer.flush()
+        buffer.check_sums()
+        totals = buffer.shelf.standings()[STREAM, "far"].totals
+        assert totals == Totals(delivered=8, dropped=3, dead=4, split=7, sent_bytes=15, objects=4)
+        assert totals.records == len(MIXED)
+        assert buffer.letters() == 4
+        assert objects(buffer) == [[b"a1", b"a2", b"a3", b"a4"], [b"b1", b"b2"], [b"c1"], [b"d"]]
+
+    in_buffer(scenario)
+
+
+def test_destinations_are_owed_separately() -> None:
+    """Each destination has its own cuts; the file goes with the last."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        buffer.far["near"].always = Retry("busy")
+        await buffer.seal(*MIXED)
+        buffer.shelf.flush(STREAM)
+        await passed(30)
+        assert len(objects(buffer)) == 4
+        assert buffer.paths(layout.SEALED)
+        buffer.check_sums()
+        buffer.far["near"].always = None
+        await passed(600)
+        assert objects(buffer) == objects(buffer, "near")
+        assert buffer.paths(layout.SEALED) == []
+        assert buffer.letters() == 4
+        buffer.check_sums()
+
+    in_buffer(scenario, BOTH)
+
+
+def test_a_far_side_that_fails_does_not_keep_segments_from_parting() -> None:
+    """While cuts wait for their far side, what is sealed gathers on."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        buffer.far["far"].always = Retry("busy")
+        for number in range(6):
+            await buffer.seal(b"a%d" % number)
+            buffer.shelf.flush(STREAM)
+        await passed(5)
+        assert len(buffer.shelf.ledger.book.parted) == 6
+        buffer.far["far"].always = None
+        await passed(600)
+        assert buffer.far["far"].rows() == Counter(b"a%d" % number for number in range(6))
+
+    in_buffer(scenario)
+
+
+def test_flush_waits_for_what_is_not_parted_yet() -> None:
+    """A flush cuts everything that was sealed before it, each partition once, and nothing that comes after."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        for number in range(5):
+            await buffer.seal(b"a%d" % number)
+        await buffer.flush()
+        await buffer.seal(b"a5")
+        await buffer.idle()
+        assert objects(buffer) == [[b"a0", b"a1", b"a2", b"a3", b"a4"]]
+
+    in_buffer(scenario)
+
+
+def test_room_is_made_before_the_buffer_is_full() -> None:
+    """At three quarters of the stream's bound the oldest partitions are cut early, and no more than need be."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        buffer.thresholds = Thresholds(1000, 600, 40)
+        for record in (b"a" * 10, b"b" * 10, b"c" * 10, b"d" * 5):
+            await buffer.seal(record)
+            await passed(1)
+        await buffer.idle()
+        assert objects(buffer) == [[b"a" * 10]]
+
+    in_buffer(scenario)
+
+
+def test_held_and_released() -> None:
+    """A cut that is refused is held, also over a crash, and counts so; released, it is delivered under its name."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        buffer.far["far"].script = [Refused("no")]
+        await buffer.seal(b"a1|b1", b"a2")
+        await buffer.flush()
+        standing = buffer.shelf.standings()[STREAM, "far"]
+        ((key, _),) = buffer.shelf.ledger.book.held
+        assert is_cut(key)
+        assert 0 < standing.held == standing.pending
+        await buffer.crash()
+        await buffer.flush()
+        assert len(objects(buffer)) == 1
+        buffer.check_sums()
+        assert buffer.shelf.release(key) == ["far"]
+        await buffer.idle()
+        assert objects(buffer) == [[b"a1", b"a2"], [b"b1"]]
+        assert len(set(buffer.far["far"].names)) == 2
+        buffer.check_sums()
+
+    in_buffer(scenario)
+
+
+def test_letters_of_a_cut_given_up() -> None:
+    """Past the deadline a record that is in the cut whole becomes one letter with the user's bytes; of one that other
+    cuts have rows of, each row is a letter.
+    """
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        buffer.deadline_seconds = 0
+        buffer.far["far"].script = [Retry("busy")] * 2
+        await buffer.seal(b"a1|a2", b"a3|b1|a4", b"b2")
+        await buffer.flush()
+        await passed(100)
+        buffer.check_sums()
+        totals = buffer.shelf.standings()[STREAM, "far"].totals
+        assert totals == Totals(dead=5, split=2)
+
+    in_buffer(scenario)
+
+
+def test_lost_outcome_is_made_anew() -> None:
+    """Where the durable outcome of a parted segment is gone or damaged after a crash it is made again: cuts keep their
+    rows, and what was delivered is not delivered again.
+    """
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        buffer.thresholds = Thresholds(4, 600, buffer.limits.limit_bytes)
+        await buffer.seal(b"a1", b"a2", b"b1", b"!")
+        await buffer.idle()
+        assert objects(buffer) == [[b"a1", b"a2"]]
+        (path,) = buffer.paths(layout.OUT)
+        buffer.disk.remove(path)
+        await buffer.crash(power=False)
+        await buffer.flush()
+        assert objects(buffer) == [[b"a1", b"a2"], [b"b1"]]
+        assert buffer.letters() == 1
+        buffer.check_sums()
+
+    in_buffer(scenario)
+
+
+def test_fold_forgets_what_is_gone() -> None:
+    """While a segment is owed a fold keeps its parting and the cuts of its groups; once it is gone, sums alone."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        buffer.thresholds = Thresholds(4, 600, buffer.limits.limit_bytes)
+        await buffer.seal(b"a1", b"a2", b"b1")
+        await buffer.idle()
+        buffer.shelf.ledger.fold()
+        book, _ = read_book(buffer.disk, LEDGER)
+        assert (len(book.parted), len(book.cuts)) == (1, 1)
+        await buffer.crash()
+        await buffer.flush()
+        buffer.shelf.ledger.fold()
+        book, bad = read_book(buffer.disk, LEDGER)
+        assert (bad, dict(book.parted), book.cuts, dict(book.delivered), dict(book.placed)) == ([], {}, {}, {}, {})
+        assert book.totals[STREAM, "far"] == Totals(delivered=3, sent_bytes=6, objects=2)
+
+    in_buffer(scenario)
+
+
+def test_an_older_release_refuses_only_what_it_would_misread() -> None:
+    """The ledger says the newer format from the first parted segment on, and until none is left."""
+
+    def format_said(buffer: PartedBuffer) -> bytes:
+        return buffer.disk.read(LEDGER).split(b"\n")[0].split(b" ", 2)[2]
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        buffer.shelf.ledger.fold()
+        assert format_said(buffer) == b'{"ledger":2}'
+        await buffer.seal(b"a1")
+        await buffer.idle()
+        assert format_said(buffer) == b'{"ledger":3}'
+        await buffer.flush()
+        buffer.shelf.ledger.fold()
+        assert format_said(buffer) == b'{"ledger":2}'
+
+    in_buffer(scenario)
+
+
+@pytest.mark.parametrize("kind", ["write", "sync"])
+def test_a_disk_that_fails_now_and_then(kind: str) -> None:
+    """Whatever write or sync of the ledger fails, it is tried again, and nothing is doubled or lost."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        for number in range(1, 12):
+            await buffer.seal(b"a%d" % number, b"b%d" % number)
+            buffer.disk.faults.append(Fault(kind, ending="ledger", times=1 + number % 4))
+            await buffer.flush()
+            await passed(100)
+            await buffer.flush()
+        expected = Counter(b"%c%d" % (letter, number) for letter in b"ab" for number in range(1, 12))
+        assert buffer.far["far"].rows() == expected
+        buffer.check_sums()
+
+    in_buffer(scenario)
+
+
+ROUNDS = (MIXED, (b"a5|b3", b"c2", b"!5"), (b"b4", b"~4", b"a6"))
+STEP_SECONDS = 0.0007
+
+
+def rows_of(rounds: Iterable[Iterable[bytes]]) -> Counter[bytes]:
+    rows = (row for records in rounds for record in records for row in record.split(b"|"))
+    return Counter(row for row in rows if row[:1] not in (b"!", b"~"))
+
+
+@pytest.mark.parametrize("power", [False, True], ids=["kill", "power cut"])
+def test_crashes_at_every_step(power: bool) -> None:
+    """Ended between any two calls of the disk, and again a little later, it goes on: every row is in an object of its
+    own partition, once, no object ever changes, no letter is written twice, and the sums are right all along.
+    """
+
+    async def life(moment: float, dice: Random) -> int:
+        buffer = PartedBuffer(BOTH)
+        buffer.thresholds = Thresholds(8, 600, buffer.limits.limit_bytes)
+        await buffer.start()
+        for records in ROUNDS:
+            await buffer.seal(*records)
+        for wait in (moment, dice.random() * moment):
+            buffer.shelf.flush(STREAM)
+            await passed(wait)
+            await buffer.crash(power, dice if power else None)
+            buffer.check_sums()
+        parted = len(buffer.shelf.ledger.book.parted)
+        await buffer.idle()
+        await buffer.flush()
+        buffer.check_sums()
+        for far in buffer.far.values():
+            assert far.rows() == rows_of(ROUNDS)
+            for name, rows in far.stored.items():
+                assert all(name.endswith(name_of(row[:1])) for row in rows)
+        assert buffer.letters() == 5
+        assert buffer.paths(layout.SEALED) == []
+        await buffer.crash(power=False)  # a power cut may have left outcomes of segments that are gone
+        assert buffer.paths(layout.OUT) == []
+        for task in buffer.tasks:
+            task.cancel()
+        return parted
+
+    found = {run(life(number * STEP_SECONDS, Random(number))) for number in range(90)}
+    assert found >= {0, len(ROUNDS)}
+
+
+def test_every_record_of_an_unusual_kind() -> None:
+    """Empty records and one partition of everything go their way too."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        await buffer.seal(b"", b"", b"a")
+        await buffer.flush()
+        assert objects(buffer) == [[b"", b""], [b"a"]]
+        assert buffer.disk.exists(f"{ROOT}/ledger")
+        buffer.check_sums()
+
+    in_buffer(scenario)
