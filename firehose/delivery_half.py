@@ -188,13 +188,15 @@ class DeliveryHalf:
                 "pending": standing.pending,
                 "held": standing.held,
                 "oldest_ms": standing.oldest_ms,
+                "cuts": standing.cuts,
                 **self._status((stream, destination)),
             }
             for (stream, destination), standing in self._shelf.standings().items()
         ]
         versions = {name: sorted(v) for name, v in self._shelf.versions().items()}
         removed, hooks = dict(self._retention.removed), self._watch.said()
-        return {"places": places, "versions": versions, "expired": removed, "hooks": hooks}
+        partitions = dict(self._workshop.shared.of(ActivePartitions).counted())
+        return {"places": places, "versions": versions, "expired": removed, "hooks": hooks, "partitions": partitions}
 
     async def drain(self, seconds: float) -> None:
         """Delivers what can be delivered at the first try, for at most that long; also what partitions gathered."""

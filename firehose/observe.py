@@ -87,6 +87,10 @@ METRICS: Mapping[str, Described] = {
     "firehose_imbalance_records": Described(
         "gauge", ONE, "accepted + split - delivered - dropped - filtered - dead - damaged - buffered; always 0"
     ),
+    "firehose_active_partitions": Described(
+        "gauge", ("stream",), "dynamic partitions with rows still to be delivered", "PartitionCount"
+    ),
+    "firehose_cuts": Described("counter", ONE, "cuts of dynamic partitions made, since the delivery half started"),
     "firehose_oldest_record_age_seconds": Described(
         "gauge", ONE, "age of the oldest record not yet at its end; 0 when there is none", "DeliveryTo*.DataFreshness"
     ),

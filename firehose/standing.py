@@ -32,6 +32,7 @@ class PlaceStanding:
     last_error_ms: int = 0
     last_delivered_ms: int = 0
     paused: str = ""
+    cuts: int = 0  # of dynamic partitions, since the delivery half began
 
     @property
     def imbalance(self) -> int:
@@ -57,6 +58,7 @@ class StreamStanding:
     places: tuple[PlaceStanding, ...] = field(default=())
     accepted_bytes: int = 0  # since the process began
     hooks: tuple[Mapping[str, Any], ...] = ()  # what `delivery.watch` says of them
+    active_partitions: int = 0
     expired: tuple[int, int] = (0, 0)  # objects of dead letters, and their bytes, since the delivery half began
 
 
@@ -104,6 +106,7 @@ def samples(streams: list[StreamStanding], now_ms: int) -> Iterator[observe.Samp
         yield "firehose_buffer_limit_bytes", one, stream.limit_bytes
         yield "firehose_expired_objects", one, stream.expired[0]
         yield "firehose_expired_bytes", one, stream.expired[1]
+        yield "firehose_active_partitions", one, stream.active_partitions
         for hook in stream.hooks:
             labels = (stream.name, hook["hook"])
             yield "firehose_hook_requests", labels, hook["requests"]
@@ -121,4 +124,5 @@ def _place_samples(labels: tuple[str, str], place: PlaceStanding, now_ms: int) -
     yield "firehose_delivery_failures", labels, place.failures
     yield "firehose_delivery_paused", labels, float(bool(place.paused))
     yield "firehose_last_error_timestamp_seconds", labels, place.last_error_ms / 1000
+    yield "firehose_cuts", labels, place.cuts
     yield from observe.totals_samples(labels, place.totals)

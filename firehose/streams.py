@@ -132,11 +132,13 @@ class Streams:
         """Every stream as it stood when it had that many records sealed and the delivery half `said` its part."""
         places = {(place["stream"], place["destination"]): place for place in said["places"]} if said else {}
         hooks, expired = (said.get("hooks", ()), said.get("expired", {})) if said else ((), {})
+        partitions = said.get("partitions", {}) if said else {}
         return [
             replace(
                 self._standing(name, self._appenders[name], sealed.get(name, 0), places if said else None),
                 hooks=tuple(hook for hook in hooks if hook["stream"] == name),
                 expired=expired.get(name, (0, 0)),
+                active_partitions=partitions.get(name, 0),
             )
             for name in sorted(self._appenders)
         ]
@@ -182,6 +184,7 @@ class Streams:
             said.get("last_error_ms", 0),
             said.get("last_delivered_ms", 0),
             said.get("paused", ""),
+            said.get("cuts", 0),
         )
 
     def _recovered(self, stream: str) -> Recovered:

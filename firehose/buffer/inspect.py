@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from firehose.buffer import frame, layout, outcome, recovery
+from firehose.buffer.cut_rows import CutRows
+from firehose.buffer.groups import is_cut
 from firehose.buffer.ledger import Book, Ledger, read_book
 from firehose.catalogue import Catalogue, Damaged
 from firehose.contracts import Disk
@@ -32,7 +34,9 @@ class InUse(Exception):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of records. `state` is open, sealed, held or damaged; `owed` names the destinations still to get it."""
+    """A file of records. `state` is open, sealed, parted (its rows go on by partition), held or damaged; `owed` names
+    the destinations still to get it. Or a cut of such rows, which has no file of its own: its `state` is cut or held.
+    """
 
     stream: str
     lane: str
@@ -78,13 +82,29 @@ def files(disk: Disk, data_dir: str) -> Iterator[File]:
             yield _file(disk, data_dir, key, suffix, book, catalogue)
         except FileNotFoundError:
             continue  # sealed, or delivered and removed, since the folder was read
+    yield from _cuts(book)
+
+
+def _cuts(book: Book) -> Iterator[File]:
+    """Those that are on their way. What is gathered and not cut yet is in its segments alone."""
+    for (key, destination), cut in sorted(book.cuts.items(), key=lambda one: one[0]):
+        if destination not in book.delivered.get(key, {}):
+            why = book.held.get((key, destination))
+            one, opened_ms = cut.segment, int(cut.segment.opened_at.timestamp() * 1000)
+            held = ((destination, why),) if why is not None else ()
+            state = "held" if held else "cut"
+            yield File(*key, state, one.count, one.size_bytes, 0, opened_ms, one.version, (destination,), held)
 
 
 def records(disk: Disk, data_dir: str, key: SegmentKey) -> Iterator[pa.BinaryArray]:
-    """The records of a segment, open or damaged ones too, frame by frame: whatever a valid frame holds.
+    """The records of a segment, open or damaged ones too, frame by frame: whatever a valid frame holds. Of a cut, its
+    rows as they are delivered: of a record that was split, those of this partition.
 
     Raises `NotThere`.
     """
+    if is_cut(key):
+        yield from _rows(disk, data_dir, key)
+        return
     for suffix in STATES:  # in this order: a file that is sealed meanwhile is found under its next name
         try:
             view = disk.view(layout.file_of(data_dir, key, suffix))
@@ -97,8 +117,21 @@ def records(disk: Disk, data_dir: str, key: SegmentKey) -> Iterator[pa.BinaryArr
         finally:
             view.close()
         return
+    raise _not_there(key)
+
+
+def _rows(disk: Disk, data_dir: str, key: SegmentKey) -> Iterator[pa.BinaryArray]:
+    book, _ = read_book(disk, _ledger(data_dir))
+    for (one, _), cut in book.cuts.items():
+        if one == key and all(outcome.read(disk, layout.file_of(data_dir, member, layout.OUT)) for member in cut.of):
+            yield from (rows.rows.column("record") for rows in CutRows(disk, data_dir, cut))
+            return
+    raise _not_there(key)
+
+
+def _not_there(key: SegmentKey) -> NotThere:
     name = f"{key[0]}/{key[1]}/{key[2]:020d}"
-    raise NotThere(f"there is no segment {name}; firehose buffer ls prints those there are")
+    return NotThere(f"there is no segment {name}; firehose buffer ls prints those there are")
 
 
 def verify(disk: Disk, data_dir: str) -> Iterator[Checked]:
@@ -169,11 +202,12 @@ def _file(disk: Disk, data_dir: str, key: SegmentKey, suffix: str, book: Book, c
         view.close()
     owed = _owed(key, trailer.version, book, catalogue) if suffix == layout.SEALED else ()
     held = tuple((name, book.held[key, name]) for name in owed if (key, name) in book.held)
+    parted = any(name in book.parted.get(key, {}) for name in owed)
     return File(
         stream,
         lane,
         first,
-        "held" if held else STATES[suffix],
+        "held" if held else "parted" if parted else STATES[suffix],
         trailer.count,
         trailer.size_bytes,
         file_bytes,

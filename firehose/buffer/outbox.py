@@ -39,6 +39,7 @@ class Standing:
     pending: int  # records of sealed segments, held ones included
     held: int
     oldest_ms: int | None  # arrival of the oldest record that is not delivered
+    cuts: int = 0  # made since this process began
 
 
 class Shelf:
@@ -253,6 +254,7 @@ class Shelf:
             sum(left.values()),
             sum(count for key, count in left.items() if (key, name) in book.held) + sum(held_cuts),
             min(ages, default=None),
+            cuts.made if cuts is not None else 0,
         )
 
     def versions(self) -> dict[str, set[int]]:

@@ -44,7 +44,7 @@ def test_groups_gather_over_segments() -> None:
 
     async def scenario(buffer: PartedBuffer) -> None:
         for records in ((b"a1", b"b1", b"a2"), (b"b2", b"a3")):
-            await buffer.seal(*records)
+            await buffer.put(*records)
         await buffer.idle()
         assert objects(buffer) == []
         buffer.check_sums()
@@ -65,7 +65,7 @@ def test_a_full_partition_is_cut_at_once() -> None:
     async def scenario(buffer: PartedBuffer) -> None:
         buffer.thresholds = Thresholds(6, 600, buffer.limits.limit_bytes)
         for records in ((b"a111", b"b1"), (b"a2", b"b2"), (b"a3", b"b3")):
-            await buffer.seal(*records)
+            await buffer.put(*records)
             await buffer.idle()
         assert objects(buffer) == [[b"a111", b"a2"], [b"b1", b"b2", b"b3"]]
         assert buffer.shelf.standings()[STREAM, "far"].pending == 1
@@ -78,9 +78,9 @@ def test_age_is_that_of_the_oldest_record() -> None:
     """A partition is due when its own oldest record is as old as the interval, by a clock that does not jump."""
 
     async def scenario(buffer: PartedBuffer) -> None:
-        await buffer.seal(b"a1")
+        await buffer.put(b"a1")
         await passed(300)
-        await buffer.seal(b"b1", b"a2")
+        await buffer.put(b"b1", b"a2")
         await passed(1)
         buffer.runtime.wall_ms += 3_600_000
         await passed(298)
@@ -97,7 +97,7 @@ def test_newest_thresholds_count() -> None:
     """A shorter interval, told while partitions are open, holds for them too."""
 
     async def scenario(buffer: PartedBuffer) -> None:
-        await buffer.seal(b"a1")
+        await buffer.put(b"a1")
         await passed(100)
         buffer.thresholds = Thresholds(1000, 60, buffer.limits.limit_bytes)
         buffer.shelf.rescheduled()
@@ -111,9 +111,9 @@ def test_another_version_is_another_partition() -> None:
     """Rows of segments sealed under different definitions never share an object."""
 
     async def scenario(buffer: PartedBuffer) -> None:
-        await buffer.seal(b"a1")
+        await buffer.put(b"a1")
         buffer.version = 2
-        await buffer.seal(b"a2")
+        await buffer.put(b"a2")
         await buffer.flush()
         assert objects(buffer) == [[b"a1"], [b"a2"]]
         assert sorted(segment.version for _, segment in buffer.far["far"].attempts) == [1, 2]
@@ -130,7 +130,7 @@ def test_split_records_add_up() -> None:
     """
 
     async def scenario(buffer: PartedBuffer) -> None:
-        await buffer.seal(*MIXED)
+        await buffer.put(*MIXED)
         await buffer.idle()
         buffer.check_sums()
         for _ in range(2):
@@ -154,7 +154,7 @@ def test_destinations_are_owed_separately() -> None:
 
     async def scenario(buffer: PartedBuffer) -> None:
         buffer.far["near"].always = Retry("busy")
-        await buffer.seal(*MIXED)
+        await buffer.put(*MIXED)
         buffer.shelf.flush(STREAM)
         await passed(30)
         assert len(objects(buffer)) == 4
@@ -176,7 +176,7 @@ def test_a_far_side_that_fails_does_not_keep_segments_from_parting() -> None:
     async def scenario(buffer: PartedBuffer) -> None:
         buffer.far["far"].always = Retry("busy")
         for number in range(6):
-            await buffer.seal(b"a%d" % number)
+            await buffer.put(b"a%d" % number)
             buffer.shelf.flush(STREAM)
         await passed(5)
         assert len(buffer.shelf.ledger.book.parted) == 6
@@ -192,9 +192,9 @@ def test_flush_waits_for_what_is_not_parted_yet() -> None:
 
     async def scenario(buffer: PartedBuffer) -> None:
         for number in range(5):
-            await buffer.seal(b"a%d" % number)
+            await buffer.put(b"a%d" % number)
         await buffer.flush()
-        await buffer.seal(b"a5")
+        await buffer.put(b"a5")
         await buffer.idle()
         assert objects(buffer) == [[b"a0", b"a1", b"a2", b"a3", b"a4"]]
 
@@ -207,7 +207,7 @@ def test_room_is_made_before_the_buffer_is_full() -> None:
     async def scenario(buffer: PartedBuffer) -> None:
         buffer.thresholds = Thresholds(1000, 600, 40)
         for record in (b"a" * 10, b"b" * 10, b"c" * 10, b"d" * 5):
-            await buffer.seal(record)
+            await buffer.put(record)
             await passed(1)
         await buffer.idle()
         assert objects(buffer) == [[b"a" * 10]]
@@ -220,7 +220,7 @@ def test_held_and_released() -> None:
 
     async def scenario(buffer: PartedBuffer) -> None:
         buffer.far["far"].script = [Refused("no")]
-        await buffer.seal(b"a1|b1", b"a2")
+        await buffer.put(b"a1|b1", b"a2")
         await buffer.flush()
         standing = buffer.shelf.standings()[STREAM, "far"]
         ((key, _),) = buffer.shelf.ledger.book.held
@@ -247,7 +247,7 @@ def test_letters_of_a_cut_given_up() -> None:
     async def scenario(buffer: PartedBuffer) -> None:
         buffer.deadline_seconds = 0
         buffer.far["far"].script = [Retry("busy")] * 2
-        await buffer.seal(b"a1|a2", b"a3|b1|a4", b"b2")
+        await buffer.put(b"a1|a2", b"a3|b1|a4", b"b2")
         await buffer.flush()
         await passed(100)
         buffer.check_sums()
@@ -264,7 +264,7 @@ def test_lost_outcome_is_made_anew() -> None:
 
     async def scenario(buffer: PartedBuffer) -> None:
         buffer.thresholds = Thresholds(4, 600, buffer.limits.limit_bytes)
-        await buffer.seal(b"a1", b"a2", b"b1", b"!")
+        await buffer.put(b"a1", b"a2", b"b1", b"!")
         await buffer.idle()
         assert objects(buffer) == [[b"a1", b"a2"]]
         (path,) = buffer.paths(layout.OUT)
@@ -283,7 +283,7 @@ def test_fold_forgets_what_is_gone() -> None:
 
     async def scenario(buffer: PartedBuffer) -> None:
         buffer.thresholds = Thresholds(4, 600, buffer.limits.limit_bytes)
-        await buffer.seal(b"a1", b"a2", b"b1")
+        await buffer.put(b"a1", b"a2", b"b1")
         await buffer.idle()
         buffer.shelf.ledger.fold()
         book, _ = read_book(buffer.disk, LEDGER)
@@ -307,7 +307,7 @@ def test_an_older_release_refuses_only_what_it_would_misread() -> None:
     async def scenario(buffer: PartedBuffer) -> None:
         buffer.shelf.ledger.fold()
         assert format_said(buffer) == b'{"ledger":2}'
-        await buffer.seal(b"a1")
+        await buffer.put(b"a1")
         await buffer.idle()
         assert format_said(buffer) == b'{"ledger":3}'
         await buffer.flush()
@@ -323,7 +323,7 @@ def test_a_disk_that_fails_now_and_then(kind: str) -> None:
 
     async def scenario(buffer: PartedBuffer) -> None:
         for number in range(1, 12):
-            await buffer.seal(b"a%d" % number, b"b%d" % number)
+            await buffer.put(b"a%d" % number, b"b%d" % number)
             buffer.disk.faults.append(Fault(kind, ending="ledger", times=1 + number % 4))
             await buffer.flush()
             await passed(100)
@@ -355,7 +355,7 @@ def test_crashes_at_every_step(power: bool) -> None:
         buffer.thresholds = Thresholds(8, 600, buffer.limits.limit_bytes)
         await buffer.start()
         for records in ROUNDS:
-            await buffer.seal(*records)
+            await buffer.put(*records)
         for wait in (moment, dice.random() * moment):
             buffer.shelf.flush(STREAM)
             await passed(wait)
@@ -385,7 +385,7 @@ def test_every_record_of_an_unusual_kind() -> None:
     """Empty records and one partition of everything go their way too."""
 
     async def scenario(buffer: PartedBuffer) -> None:
-        await buffer.seal(b"", b"", b"a")
+        await buffer.put(b"", b"", b"a")
         await buffer.flush()
         assert objects(buffer) == [[b"", b""], [b"a"]]
         assert buffer.disk.exists(f"{ROOT}/ledger")

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import batches
 import pyarrow as pa
 import pytest
 from cli.running import failing, firehose, good
 
-from firehose import checked_json
-from firehose.buffer import layout
+from firehose import checked_json, partitions
+from firehose.buffer import groups, layout, outcome
 from firehose.buffer.disk import LocalDisk
 from firehose.buffer.lane import Group, Lane
 from firehose.buffer.ledger import Ledger, read_book
 from firehose.catalogue import Catalogue
-from firehose.model import SegmentKey
+from firehose.model import Outcome, SegmentKey
 
 ARRIVAL_MS = 1_767_225_600_000
 
@@ -133,6 +134,46 @@ def test_ls_tells_what_is_held_and_why(folder: Folder) -> None:
     said = good("buffer", "ls", "-c", folder.config)
     assert name in said
     assert "two: a bug" in said
+
+
+def cut(folder: Folder) -> str:
+    """A segment parted at `two`, and a cut of one of its partitions; the cut's name."""
+    sealed(folder, (b"a1", b"b1", b"a2"))
+    rows = batches.rows([b"a1", b"a2", b"b1"])
+    names = pa.array(["a", "a", "b"]).dictionary_encode()
+    kept = outcome.Keeping(LocalDisk(), str(folder.file(0, layout.OUT)))
+    kept.add(Outcome(rows.append_column(partitions.COLUMN, names)))
+    kept.finish()
+    kept.close()
+    lane, place = f"{LANE}#{groups.hash_of('a', 1)}", {"d": "two"}
+    entry = {"of": {LANE: [(0, 2)]}, "n": 2, "b": 4, "at": ARRIVAL_MS, "v": 1, "p": "a"}
+    folder.log(
+        {"t": "parted", "s": ("app", LANE, 0), **place, "n": {}}, {"t": "cut", "s": ("app", lane, 0), **place, **entry}
+    )
+    return f"app/{lane}/00000000000000000000"
+
+
+def test_cuts_are_shown_and_come_out(folder: Folder) -> None:
+    """A cut is listed behind the segments, with whom it is owed to, and its rows come out as they are delivered."""
+    name = cut(folder)
+    segment, of_it = folder.listed()
+    assert (segment["state"], segment["owed"]) == ("parted", ["one", "two"])
+    assert (of_it["segment"], of_it["state"], of_it["count"], of_it["owed"]) == (name, "cut", 2, ["two"])
+    assert good("buffer", "export", name, "-", "-c", folder.config) == "a1\na2\n"
+    assert firehose("buffer", "cat", name, "-c", folder.config).stdout_bytes == b"a1a2"
+    assert "no segment" in failing("buffer", "cat", f"{name[:-1]}1", "-c", folder.config)
+    assert folder.damage() == {}
+
+
+def test_a_held_cut_is_released(folder: Folder) -> None:
+    """A held cut is shown with the reason, and is let go under the name that is shown."""
+    name = cut(folder)
+    key = ("app", name.split("/")[1], 0)
+    folder.log({"t": "held", "s": key, "d": "two", "why": "a bug"})
+    assert [(one["state"], one["held"]) for one in folder.listed()] == [("parted", {}), ("held", {"two": "a bug"})]
+    good("buffer", "release", name, "-c", folder.config)
+    assert folder.held(key) == set()
+    assert folder.listed()[1]["state"] == "cut"
 
 
 def test_ls_of_nothing(folder: Folder) -> None:

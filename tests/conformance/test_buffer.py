@@ -10,13 +10,16 @@ import pytest
 from conformance import appender as of_appender
 from conformance import outbox as of_outbox
 from conformance.appender import Harness, Law
-from disk_buffer import LEDGER, ROOT, DiskBuffer, delivered, offered
+from disk_buffer import LEDGER, ROOT, STREAM, DiskBuffer, delivered, offered
 from faulty_disk import Fault, FaultyDisk, MemoryWriter
-from virtual_time import VirtualRuntime, run
+from parted import OnePartition, PartedBuffer
+from virtual_time import VirtualRuntime, passed, run
 
 from firehose.buffer import frame, layout, recovery
 from firehose.buffer.appender import DiskAppender, State
+from firehose.buffer.cuts import CutOutbox
 from firehose.buffer.memory import MemoryBuffer
+from firehose.buffer.outbox import DiskOutbox
 from firehose.contracts import Full, Outbox, Retry, Writer
 from firehose.model import Origin, Position, Segment, Totals
 
@@ -83,6 +86,58 @@ class MemoryHarness:
 
     def fill(self) -> None:
         self.appender.limit_bytes = 0
+
+
+class Parted(PartedBuffer):
+    """Cuts, which nobody takes but the laws: each seal is parted, and everything gathered is cut."""
+
+    durable = True
+
+    def __init__(self) -> None:
+        super().__init__(BOTH)
+        self.steps = (OnePartition(),)
+
+    def work_off(self, stream: str, destination: str, outbox: DiskOutbox | CutOutbox) -> bool:
+        return not isinstance(outbox, CutOutbox)
+
+    async def start(self, died: bool = True) -> None:
+        await super().start(died)
+        await self.cut()
+
+    async def seal(self) -> None:
+        await self.appender.seal()
+        await self.cut()
+
+    async def cut(self) -> None:
+        await self.idle()
+        self.shelf.flush(STREAM)
+
+    async def idle(self) -> None:
+        """Until stage one has nothing left to do."""
+        await passed(0.5)
+
+    def outbox(self, destination: str = "far") -> Outbox:
+        return self.cuts(destination)
+
+    async def segments(self) -> list[Segment]:
+        return await offered(self.outbox())
+
+    async def drained(self) -> list[bytes]:
+        raise AssertionError("for the laws of appenders alone")
+
+    def fail_next_sync(self) -> None:
+        raise AssertionError("for the laws of appenders alone")
+
+    fill = fail_next_sync
+
+
+OF_CUTS = [law for law in of_outbox.LAWS if "outcomes" not in law.__name__]  # theirs are the segments'
+
+
+@pytest.mark.parametrize("law", OF_CUTS, ids=lambda law: law.__name__)
+def test_law_of_cuts(law: Law) -> None:
+    """Cuts keep the laws of an outbox."""
+    run(_kept(law, Parted()))
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)

@@ -18,7 +18,7 @@ from firehose.blocks import MIB
 from firehose.buffer.cuts import CutOutbox, Thresholds
 from firehose.buffer.outbox import DiskOutbox
 from firehose.config import DeliveryOptions
-from firehose.contracts import Memo
+from firehose.contracts import Memo, Transform
 from firehose.delivery.loop import Deliveries
 from firehose.delivery.pipeline import Line, OneByOne, Pipeline
 from firehose.delivery.slots import Slots
@@ -43,6 +43,16 @@ class Split:
         pieces = [bytes(record).split(SPLIT) for record in rows.column("record").to_pylist()]
         came = [index for index, parts in enumerate(pieces) for _ in parts]
         return Outcome(spread(rows, came, pa.array([part for parts in pieces for part in parts], pa.binary())))
+
+
+class OnePartition:
+    """All rows have the same."""
+
+    repeatable = True
+
+    def __call__(self, rows: pa.RecordBatch, /) -> Outcome:
+        names = pa.array([name_of(b"x")] * rows.num_rows).dictionary_encode()
+        return Outcome(rows.append_column(partitions.COLUMN, names))
 
 
 class FirstByte:
@@ -87,7 +97,7 @@ class PartedBuffer(DiskBuffer):
         super().__init__(destinations=destinations, runtime=runtime)
         self.far = {name: Objects() for name in destinations}
         self.errors = FarSide()
-        self.steps = (Split(), FirstByte())
+        self.steps: tuple[Transform, ...] = (Split(), FirstByte())
         self.deadline_seconds: float | None = None
         self.options = DeliveryOptions.model_validate({"workers": workers, "segments_per_stream": 2})
         self.thresholds = Thresholds(100 * MIB, 600, self.limits.limit_bytes)
@@ -100,7 +110,14 @@ class PartedBuffer(DiskBuffer):
         self._slots = Slots(self.options.workers, 1 << 30)
         super().start_delivery(died)
 
+    def work_off(self, stream: str, destination: str, outbox: DiskOutbox | CutOutbox) -> bool:
+        """Whether what this outbox yields is delivered."""
+        return True
+
     def opened(self, stream: str, destination: str, outbox: DiskOutbox | CutOutbox) -> None:
+        if not self.work_off(stream, destination, outbox):
+            return
+
         @asynccontextmanager
         async def line(segment: Segment) -> AsyncIterator[Line]:
             yield Line(self.steps, self.far[destination], self.errors, partitioned=True)
@@ -123,7 +140,8 @@ class PartedBuffer(DiskBuffer):
         self.deliveries.append(deliveries)
         self.tasks.append(asyncio.get_running_loop().create_task(deliveries.run()))
 
-    async def seal(self, *records: bytes) -> Segment:
+    async def put(self, *records: bytes) -> Segment:
+        """A sealed segment of these."""
         await self.appender.append(batch(*records))
         await self.appender.seal()
         return self.sealed[-1]
