@@ -51,10 +51,11 @@ class CutRows:
     def _pieces(self) -> Iterator[pa.RecordBatch]:
         base = 0
         for key in self.cut.of:
-            for rows in self._outcomes(key):
-                start, end = groups.chosen(outcome.rows(rows), self.cut.partition)
+            for part in self._outcomes(key):
+                rows = outcome.rows(part)
+                start, end = groups.chosen(rows, self.cut.partition)
                 if end > start:
-                    piece = outcome.rows(rows).slice(start, end - start).drop_columns([COLUMN])
+                    piece = rows.slice(start, end - start).drop_columns([COLUMN])
                     numbers, count = _ranks(piece)
                     yield piece.set_column(1, NUMBER, pa.array(numbers + base, NUMBER.type))
                     base += count
@@ -91,23 +92,26 @@ class CutRows:
 
 def _ranks(rows: pa.RecordBatch) -> tuple[Numbers, int]:
     """0, 1, 2, ... for the records in the order of their rows, which lie side by side; and how many there are."""
-    ranks = np.cumsum(np.diff(rows.column("row").to_numpy(), prepend=-1) != 0, dtype=np.int32) - 1
+    numbers = rows.column("row").to_numpy()
+    changes = np.zeros(len(numbers), np.int32)
+    np.not_equal(numbers[1:], numbers[:-1], out=changes[1:], casting="unsafe")
+    ranks = np.cumsum(changes, dtype=np.int32)
     return ranks, int(ranks[-1]) + 1
 
 
 def _gathered(pieces: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Slices of about SLICE_BYTES: small pieces are joined, and large ones cut, never between rows of one record."""
     held: list[pa.RecordBatch] = []
-    held_bytes = 0
+    held_bytes = held_rows = 0
     for piece in pieces:
         size_bytes = record_bytes(piece.column("record"))
-        rows_too_many = sum(one.num_rows for one in held) + piece.num_rows > reading.SLICE_ROWS
-        too_large = rows_too_many or held_bytes + size_bytes > reading.SLICE_BYTES
+        too_large = held_rows + piece.num_rows > reading.SLICE_ROWS or held_bytes + size_bytes > reading.SLICE_BYTES
         if held and (too_large or piece.schema != held[0].schema):
             yield from _cut(pa.concat_batches(held) if len(held) > 1 else held[0], held_bytes)
-            held, held_bytes = [], 0
+            held, held_bytes, held_rows = [], 0, 0
         held.append(piece)
         held_bytes += size_bytes
+        held_rows += piece.num_rows
     if held:
         yield from _cut(pa.concat_batches(held) if len(held) > 1 else held[0], held_bytes)
 
