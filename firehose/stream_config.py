@@ -17,6 +17,7 @@ from firehose.partitioning.options import PartitioningOptions
 from firehose.yaml_file import Path
 
 SIZE_MIB, LARGE_SIZE_MIB = 5, 128  # of a segment, by default; the latter of partitions and columns
+GATHERED_BYTES, GATHERED_SECONDS = 16 * MIB, 15.0  # of a segment at most, where rows are gathered by partition
 DECOMPRESSING, SPLITTING, SHAPING, DELIMITING = range(4)  # AWS's order of steps: firehose.md section 8.1
 
 
@@ -137,6 +138,21 @@ class StreamConfig:
         backup = self.destinations.get(BACKUP) if self.options.backup is not None else None
         partitioned = self.options.dynamic_partitioning is not None and block.PARTITIONS
         return partitioned and block is not backup and block is not self.errors
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether its rows are gathered by partition."""
+        return self.options.dynamic_partitioning is not None
+
+    @property
+    def seals_at(self) -> tuple[int, float]:
+        """Bytes and seconds at which a segment is sealed. Where rows are gathered by partition, which then have the
+        stream's own thresholds, much sooner: so that these are met evenly, and by each partition for itself.
+        """
+        seconds = self.options.buffering.interval_seconds
+        if not self.partitioned:
+            return self.size_bytes, seconds
+        return min(self.size_bytes, GATHERED_BYTES), min(seconds, max(1.0, min(seconds / 10, GATHERED_SECONDS)))
 
     def blocks(self) -> Iterator[tuple[Path, DestinationBlock]]:
         """Every block that says where something goes, and where in the definition it stands."""

@@ -233,8 +233,7 @@ class Streams:
     def _limits(self, stream: StreamConfig) -> Limits:
         options = stream.options
         return Limits(
-            stream.size_bytes,
-            options.buffering.interval_seconds,
+            *stream.seals_at,
             int(options.limit_gib * GIB),
             int(self._service.reserve_mib * MIB),
             self._service.commit_seconds,

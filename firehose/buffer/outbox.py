@@ -157,6 +157,7 @@ class Shelf:
         place, shelved = (segment.stream, destination), self._shelved.get(segment.key)
         cuts = self.cuts(*place)
         if shelved is None or destination not in shelved.owed:
+            self.gathering.active.made(segment.stream, segment.key)
             return
         if destination not in shelved.parted:
             shelved.parted.add(destination)

@@ -170,6 +170,8 @@ def test_metrics_are_named_alike() -> None:
         "failures",
         "restarts",
         "files",
+        "partitions",
+        "cuts",
     )
     for name, one in observe.METRICS.items():
         assert name.startswith("firehose_")
