@@ -181,7 +181,7 @@ def shown(read: Read | str) -> Any:
 @given(given=blocks, more=blocks)
 @example(given=[b'{"at":-9223372036854775808}'], more=[])
 @example(given=[b'{"text":-0}'], more=[b'{"text":-0}'])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_same(deserializer: Deserializer, grows: bool, given: list[bytes], more: list[bytes]) -> None:
     """Two blocks in a row, the second read with what was learned of the first, are read alike both ways."""
     fast, slow = JsonTable(SCHEMA, deserializer, grows), Slowly(SCHEMA, deserializer, grows)
