@@ -88,6 +88,8 @@ class JsonTable:
             self._in_pieces(lines, start, end, made)
 
     def _planned(self, seen: Seen) -> JsonPlan | None:
+        if not self._schema.columns:
+            return None  # a table without columns would not tell how many rows it has
         try:
             return JsonPlan.of(self._schema, self._deserializer, seen, self._grows)
         except NoPlan:

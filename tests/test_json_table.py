@@ -221,3 +221,9 @@ def test_keys_without_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that only ever hold null, which no schema can have a type for, do not slow a growing one down."""
     assert slow_records(monkeypatch, [b'{"n":1,"error":null}'] * 100, table(grows=True)) == 0
     assert table(grows=True).read(rows([b'{"n":1,"error":null}'] * 100)).table.column("n").to_pylist() == [1] * 100
+
+
+def test_no_columns() -> None:
+    """Where there is no column yet, every record is a row all the same."""
+    read = JsonTable(TableSchema(()), Plain(), grows=True).read(rows([b"{}", b"{}\n"]))
+    assert (read.table.num_rows, len(read.refused)) == (2, 0)
