@@ -87,7 +87,7 @@ class ObjectOptions(DestinationBlock):
 
     @property
     def converts(self) -> bool:
-        return self.format.type not in ("raw", "json_lines")
+        return isinstance(self.format, ColumnarOptions)
 
     def container(self) -> tuple[str, ...]:
         """What holds the objects, comparable: two blocks with equal containers write side by side."""

@@ -51,9 +51,7 @@ class Column:
         return "_".join((*self.names, *([self.unit] if self.unit else ())))
 
     def values(self, found: Found) -> list[Value]:
-        return (
-            found.values(self.names, self._value, _to_the_hour) if self.unit else found.values(self.names, self._value)
-        )
+        return found.values(self.names, self._value, _to_the_hour if self.unit else bytes)
 
     def _value(self, value: bytes) -> Value:
         if kind(value) in ("object", "array"):
