@@ -301,7 +301,7 @@ async def test_process_that_cannot_start_says_why_and_is_tried_again(site: Site)
     """A ledger of a later release keeps the process from starting: the reason is there to be told and logged, the
     wait grows, and mending it is enough.
     """
-    ledger, said = site.root / "data/ledger", b'{"ledger":3}'
+    ledger, said = site.root / "data/ledger", b'{"ledger":4}'
     ledger.write_bytes(b"%08x %s\n" % (crc32(said), said))
     process = Process(site.config(), site.asked)
     with structlog.testing.capture_logs() as logs:
@@ -478,7 +478,7 @@ async def test_inline_start_does_not_wait_for_the_lock(site: Site) -> None:
 
 async def test_inline_that_cannot_start_says_why_and_is_tried_again(site: Site) -> None:
     """What keeps the delivery half from starting does not keep the service from taking records."""
-    ledger, said = site.root / "data/ledger", b'{"ledger":3}'
+    ledger, said = site.root / "data/ledger", b'{"ledger":4}'
     ledger.write_bytes(b"%08x %s\n" % (crc32(said), said))
     half = inline(site)
     await half.start()
