@@ -35,6 +35,7 @@ class Retry(Exception):
 
     `done_rows` are rows (ordinals in the segment) that arrived already, in this attempt or before, and need not be
     sent again: when patience ends they count as delivered. `code` is AWS's name of the failure, where it has one.
+    `waited_seconds` of the attempt were spent on answers: where AWS's deadline does not run meanwhile, they are told.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class Retry(Exception):
         after_seconds: float | None = None,
         done_rows: pa.Int32Array | None = None,
         code: str | None = None,
+        waited_seconds: float = 0.0,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.after_seconds = after_seconds
+        self.waited_seconds = waited_seconds
         self.done_rows = done_rows
         self.code = code
 

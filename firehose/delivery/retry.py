@@ -12,7 +12,9 @@ TICK_SECONDS = 0.001  # timers may ring this much early
 
 @dataclass(slots=True)
 class Patience:
-    """Counts attempts. The deadline runs from the first failed one, on the monotonic clock, anew in each process."""
+    """Counts attempts. The deadline runs from the first failed one, on the monotonic clock, anew in each process,
+    and stands still for as long as attempts waited for answers that are not to count.
+    """
 
     backoff_seconds: float
     limit_seconds: float
@@ -26,8 +28,7 @@ class Patience:
         self.attempts += 1
         if obstructed:
             return
-        if self.failed_at is None:
-            self.failed_at = now
+        self.failed_at = now if self.failed_at is None else min(now, self.failed_at + failure.waited_seconds)
         if self._left_seconds(now) <= TICK_SECONDS:
             self.given_up = self.given_up or failure
 

@@ -48,6 +48,17 @@ def test_deadline_runs_from_the_first_failure() -> None:
     assert str(patience.given_up) == "third"
 
 
+def test_waiting_for_answers_does_not_count() -> None:
+    """The deadline stands still while an attempt waits for its answer, where the destination says for how long."""
+    patience = Patience(1, 60, deadline_seconds=100)
+    patience.failed(1000.0, Retry("first", waited_seconds=180.0))
+    patience.failed(1181.0, Retry("second", waited_seconds=180.0))
+    assert patience.given_up is None
+    assert patience.wait_seconds(1181.0, 0.0, wished=500.0) == pytest.approx(99)
+    patience.failed(1460.0, Retry("third", waited_seconds=180.0))
+    assert str(patience.given_up) == "third"
+
+
 def test_no_wait_passes_the_deadline() -> None:
     """The last attempt is made when the deadline comes, whatever the far side wished."""
     patience = Patience(8, 60, deadline_seconds=5)
