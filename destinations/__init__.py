@@ -4,5 +4,6 @@ from collections.abc import Mapping
 
 TABLE: Mapping[str, str] = {
     "folder": "destinations.folder:Folder",
+    "http": "destinations.http:Http",
     "s3": "destinations.s3:S3",
 }

@@ -104,6 +104,15 @@ class Clients:
             unused.close()
 
     def _make(self, service: str, options: AwsOptions, region: str, config: Mapping[str, Any]) -> Any:
+        return self.session(options, region).client(
+            service,
+            endpoint_url=options.endpoint_url,
+            verify=_verify(options),
+            config=_settings(options, config),
+        )
+
+    def session(self, options: AwsOptions, region: str) -> Any:
+        """One of boto3's, with the options' credentials."""
         import boto3
 
         session = self._session(profile=options.profile)
@@ -114,13 +123,7 @@ class Clients:
             provider = _role(session, options, region)
             session = self._session()
             session.register_component("credential_provider", provider)
-        made: Any = boto3.Session(botocore_session=session, region_name=region)
-        return made.client(
-            service,
-            endpoint_url=options.endpoint_url,
-            verify=_verify(options),
-            config=_settings(options, config),
-        )
+        return boto3.Session(botocore_session=session, region_name=region)
 
     def _session(self, **given: Any) -> Any:
         import botocore.session
@@ -168,6 +171,34 @@ class Client:
             if self._taken is None:
                 self._taken = self._clients.take(self._service, self._options, self._region, self._config)
             return self._taken[1]
+
+
+class Signer:
+    """Signs requests of other protocols as AWS signs its own. Threads share it."""
+
+    def __init__(self, clients: Clients, options: AwsOptions, region: str, service: str) -> None:
+        self._clients = clients
+        self._options = options
+        self._region = region
+        self._service = service
+        self._credentials: Any = None
+
+    def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        """What a request is to carry beside `headers`, which are signed with it. Raises `Failed`."""
+        return _told(lambda: self._signed(method, url, headers, body))
+
+    def _signed(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.exceptions import NoCredentialsError
+
+        if self._credentials is None:
+            self._credentials = self._clients.session(self._options, self._region).get_credentials()
+        if self._credentials is None:
+            raise NoCredentialsError
+        request = AWSRequest(method, url, headers=dict(headers), data=body)
+        SigV4Auth(self._credentials.get_frozen_credentials(), self._service, self._region).add_auth(request)
+        return {name: value for name, value in request.headers.items() if name not in headers}
 
 
 def content(stream: Any, limit_bytes: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Talks to a running service over HTTP: the only file that imports httpx, and only when it talks, since a service
+"""Talks to a running service over HTTP: imports httpx, and only when it talks, since a service
 that starts need not spend the time and the memory.
 
 It never sends anything twice by itself, and tells whether a request that failed can have reached the service.

@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import endpoint
 import pytest
 import s3_server
 from conformance import destination as suite
 from conformance.destination import LAWS, Harness, Law
+from endpoint import Endpoint, listening
+from programs import free_port
 from s3_server import S3Server
 from sites import FlakyDisk, site
 
 from destinations.folder import Folder, FolderOptions
+from destinations.http import Http, HttpOptions
 from destinations.s3 import S3, S3Options
 from firehose.blocks import MIB
 from firehose.contracts import Destination, Memo, Retry
@@ -94,6 +98,34 @@ class S3Harness:
         self._server.script.append(("put", s3_server.LoseReply()))
 
 
+class HttpHarness:
+    """An endpoint that speaks the delivery protocol and keeps its promise: an id is taken once."""
+
+    large_bytes = MIB
+
+    def __init__(self, endpoint: Endpoint, threads: Threads) -> None:
+        self._endpoint = endpoint
+        self._threads = threads
+
+    def make(self) -> Destination:
+        return self._at(self._endpoint.url)
+
+    def missing(self) -> Destination:
+        return self._at(f"http://127.0.0.1:{free_port()}/")
+
+    def _at(self, url: str) -> Destination:
+        return Http(HttpOptions(url=url, content_encoding="gzip"), site(self._threads))
+
+    def contents(self) -> Mapping[str, bytes]:
+        return {id: b"".join(asked.records()) for id, asked in self._endpoint.stored.items()}
+
+    def fail_next(self) -> None:
+        self._endpoint.script.append(endpoint.says("503 Service Unavailable"))
+
+    def lose_next_reply(self) -> None:
+        self._endpoint.script.append(endpoint.lose_reply)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
     yield from s3_server.running()
@@ -116,6 +148,13 @@ async def test_folder_keeps(law: Law, tmp_path: Path, threads: Threads) -> None:
 async def test_s3_keeps(law: Law, server: S3Server, threads: Threads) -> None:
     """S3 keeps every law, multipart uploads among them."""
     await law(S3Harness(server, threads))
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+async def test_http_keeps(law: Law, threads: Threads) -> None:
+    """An endpoint that knows ids again keeps every law."""
+    async with listening(Endpoint()) as far:
+        await law(HttpHarness(far, threads))
 
 
 # Canaries: a destination that is right, and wrong ones that differ from it in one thing.

@@ -101,6 +101,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "botocore": ("firehose/aws.py",),
     "opensearchpy": ("destinations/opensearch.py",),
     "redshift_connector": ("destinations/redshift.py",),
+    "httpx": ("firehose/posting.py",),
     "uvicorn": ("firehose/http/server.py",),
     "yaml": ("firehose/yaml_file.py",),
     "prometheus_client": ("firehose/observe.py",),
