@@ -49,6 +49,7 @@ class ServiceOptions(Block):
     in_flight_mib: Annotated[float, Field(gt=0, le=LARGEST)] = 256
     body_limit_mib: Annotated[float, Field(gt=0, le=1024)] = 64
     decoded_limit_mib: Annotated[float, Field(gt=0, lt=1024)] = 64
+    request_id_hours: Annotated[float, Field(gt=0, le=LARGEST)] = 24
     body_limit_records: Annotated[int, Field(ge=1, le=LARGEST)] = 1_000_000
     queue_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 1
     header_limit_kib: Annotated[float, Field(gt=0, le=LARGEST)] = 64

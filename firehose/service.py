@@ -33,6 +33,7 @@ from firehose.http.front import Front
 from firehose.http.server import Server, server
 from firehose.http.turns import Turns
 from firehose.http.wire import Route
+from firehose.ingest.dialects import firehose_delivery
 from firehose.ingest.dialects.firehose_api import FirehosePuts
 from firehose.ingest.dialects.generic import PREFIX, Generic
 from firehose.ingest.dialects.replay import Replay, is_replay
@@ -276,6 +277,16 @@ class Service:
         replay = Replay(
             self._streams.intakes, self._decode_threads, keys.admit, int(service.body_limit_mib * MIB)
         ).route()
+        deliveries = firehose_delivery.Deliveries(
+            self._streams.intakes,
+            self._decode_threads,
+            keys.admit,
+            self._admission,
+            self._runtime.now_ms,
+            int(service.request_id_hours * 3_600_000),
+            int(service.body_limit_mib * MIB),
+            int(service.decoded_limit_mib * MIB),
+        ).route()
         puts = FirehosePuts(self._streams.intakes, service.account_id)
         control = Control(
             self._streams.entries, self._streams.configs, region=service.region, account_id=service.account_id
@@ -293,6 +304,8 @@ class Service:
                 return "ingest", generic
             if method == "POST" and path == "/":
                 return "aws", aws
+            if path.startswith(firehose_delivery.PREFIX):
+                return "firehose", deliveries
             if is_replay(path):
                 return "replay", replay
             return None

@@ -1,6 +1,7 @@
 """`service.api_keys`: who may post records and give orders. Without keys everybody may.
 
-A key comes as `Authorization: Bearer KEY`, `X-Api-Key: KEY`, or as the password of Basic credentials.
+A key comes as `Authorization: Bearer KEY`, `X-Api-Key: KEY`, as the password of Basic credentials, or as Amazon Data
+Firehose sends it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 import pybase64
 
 from firehose.http.wire import Head
+
+KEY_HEADERS = (b"x-api-key", b"x-amz-firehose-access-key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Keys:
 
 def presented(head: Head) -> list[bytes]:
     """Every key that the request presents, in whichever way."""
-    given = [head.headers[b"x-api-key"]] if b"x-api-key" in head.headers else []
+    given = [head.headers[name] for name in KEY_HEADERS if name in head.headers]
     scheme, _, rest = head.headers.get(b"authorization", b"").partition(b" ")
     if scheme.lower() == b"bearer":
         given.append(rest.strip())
