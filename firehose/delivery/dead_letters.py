@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from firehose.model import ROW_SCHEMA, Batch, Rejections, Segment
 INTAKE = "ingest-failed"  # error-output-type of what intake refused: ours, AWS refuses such a request instead
 CONVERSION = "format-conversion-failed"  # of what is not as the schema of a Parquet or ORC file has it
 SLICE_ROWS = 1024
+IDS = {"http-endpoint-failed": "dataId", "splunk-failed": "EventId"}  # what AWS calls a record's own id, by error type
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -40,12 +42,19 @@ def batches(segment: Segment, rejections: Rejections, ended_ms: int, *, common: 
     """One batch of error documents for each error-output-type, in the order of their names."""
     types = rejections.table.column("error_type")
     for error_type in sorted(types.unique().to_pylist()):
-        written = partial(_conversion, segment.first) if error_type == CONVERSION else _usual
-        chosen = partial(_documents, rejections.table, error_type, partial(written, ended_ms=ended_ms))
+        written = partial(_writing(segment, error_type), ended_ms=ended_ms)
+        chosen = partial(_documents, rejections.table, error_type, written)
         yield Batch(segment, chosen, error_type, common)
 
 
 Row = Mapping[str, Any]  # of `REJECTION_SCHEMA`
+
+
+def _writing(segment: Segment, error_type: str) -> Callable[..., Mapping[str, object]]:
+    """How AWS writes documents of that type."""
+    if error_type == CONVERSION:
+        return partial(_conversion, segment.first)
+    return partial(_identified, segment, IDS[error_type]) if error_type in IDS else _usual
 
 
 def _documents(
@@ -63,6 +72,13 @@ def _documents_record_by_record(rows: pa.RecordBatch, written: Callable[[Row], M
     parts = pa.repeat(pa.scalar(0, pa.int32()), len(lines))
     columns = [pa.array(lines, pa.binary()), rows.column("row"), parts, rows.column("arrival_ms")]
     return pa.record_batch(columns, schema=ROW_SCHEMA)
+
+
+def _identified(segment: Segment, member: str, row: Row, ended_ms: int) -> dict[str, object]:
+    """With an id of 56 digits, unique for all time. The lane is hashed in it, as everywhere that strangers see."""
+    lane = int.from_bytes(blake2b(segment.lane.encode(), digest_size=15).digest())
+    id = f"{lane:038d}{segment.first + row['row']:018d}.0"
+    return {**_usual(row, ended_ms), "subsequenceNumber": 0, member: id}
 
 
 def _usual(row: Row, ended_ms: int) -> dict[str, object]:

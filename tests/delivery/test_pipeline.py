@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -372,19 +373,21 @@ def test_giving_up_tells_what_the_destination_told() -> None:
     assert run(bench.pipeline.give_up(segment, failure, 4)) == Totals(delivered=2, dead=1)
     (letter,) = letters(bench, segment, "http-endpoint-failed")
     assert (letter["rawData"], letter["errorCode"]) == ("Yg==", "HttpEndpoint.RequestTimeout")
+    assert re.fullmatch(r"\d{55}1\.0", str(letter["dataId"]))
+    assert letter["subsequenceNumber"] == 0
 
 
 def test_letters_have_what_aws_has_for_their_type() -> None:
     """Members that AWS's document has beyond the usual ones stand in a refused row's letter, whatever their type."""
     bench = Bench()
     segment = bench.outbox.add(b"a", b"b")
-    refused = Rejections.of(rows([b"a", b"b"]), "http-endpoint-failed", "C", "m").table
+    refused = Rejections.of(rows([b"a", b"b"]), "processing-failed", "C", "m").table
     extra = pa.array(['{"dataId":"7.0","subsequenceNumber":0}', None], pa.string())
     place = refused.schema.get_field_index("extra")
     refused = Rejections(refused.set_column(place, refused.schema.field(place), extra))
     bench.far.script = [Receipt(refused=refused)]
     attempt(bench, segment)
-    with_extra, without = letters(bench, segment, "http-endpoint-failed")
+    with_extra, without = letters(bench, segment, "processing-failed")
     assert {name: with_extra[name] for name in ("dataId", "subsequenceNumber")} == {
         "dataId": "7.0",
         "subsequenceNumber": 0,
