@@ -32,6 +32,7 @@ BODY_BYTES = 16 << 20  # before compression, the envelope aside; AWS goes to 64 
 BODY_RECORDS = 10_000
 AGENT = "Amazon Kinesis Data Firehose Agent/1.0"  # receivers look for it
 TOO_LARGE = 413
+SECRET_CHARACTERS = 4  # of a key: what is shorter hides nothing, and would spoil every other word
 HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$"
 HEADER_VALUE = r"^[\t\x20-\x7e]*$"
 OURS = {"content-length", "content-type", "content-encoding", "host", "transfer-encoding", "connection", "user-agent"}
@@ -138,6 +139,8 @@ class Http:
         self._body = BODIES[options.body]
         self._bounds = Bounds(BODY_RECORDS, BODY_BYTES, self._body.sizes)
         self._fixed = _fixed_headers(options, site)
+        secrets = [*options.headers.values(), *([options.access_key] if options.access_key else [])]
+        self._secrets = [text for one in secrets if len(text := one.get_secret_value()) >= SECRET_CHARACTERS]
 
     async def check(self) -> None:
         """Asks what the endpoint can do: AWS's protocol has no probe, and whatever carried a record would store it.
@@ -245,6 +248,8 @@ class Http:
         way_out = STATUS_WAYS_OUT.get(answer.status, "")
         said = f" Received the following response from the endpoint destination. {answer.text()}" if answer.body else ""
         reason = f"{shown(self._options.url)}: {trouble}{way_out}.{said}"
+        for secret in self._secrets:  # some endpoints repeat the key that they do not like
+            reason = reason.replace(secret, "***")
         return Retry(reason, answer.after_seconds, code=f"HttpEndpoint.{code}")
 
     def _too_large(self, parcel: Parcel, answer: Answer) -> Rejections:

@@ -100,7 +100,7 @@ async def test_what_is_asked_for(far: Endpoint, make: Make) -> None:
 CODES: list[tuple[str, Act]] = [
     ("DestinationException", says("500 Oh", b'{"errorMessage":"no"}')),
     ("DestinationException", says("400 No")),
-    ("DestinationException", says("403 No")),
+    ("DestinationException", says("403 No", b"I do not know the key hush")),
     ("DestinationException", acknowledges("201 Created")),
     ("DestinationException", acknowledges("202 Accepted")),
     ("DestinationException", says("204 None")),
