@@ -70,7 +70,7 @@ class HttpOptions(DestinationBlock, PostingOptions):
     RETRY_SECONDS: ClassVar[float | None] = 300
 
     type: Literal["http"] = "http"
-    url: Url
+    url: Annotated[Url, Field(repr=False)]  # its query may hold a key
     body: Literal["firehose", "json", "ndjson"] = "firehose"
     method: Literal["POST", "PUT", "PATCH"] = "POST"
     access_key: Annotated[SecretStr, Field(max_length=4096)] | None = None

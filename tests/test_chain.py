@@ -64,7 +64,7 @@ class Chain:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=pytest.mark.kill)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.kill)])
 def test_killed_in_the_middle(programs: Programs, tmp_path: Path, rounds: int) -> None:
     """Kills of the receiver, the sender and its delivery half, between and during deliveries, harm nothing."""
     chain = Chain(programs, tmp_path)

@@ -269,6 +269,9 @@ def test_full() -> None:
         house.buffer.disk.free = 0
         reply = await house.ask(body_of("one", b"a"))
         assert (reply.status, dict(reply.headers)[b"retry-after"]) == (503, b"5")
+        early = house.dialect.route().begin(head(headers={b"content-length": b"10000"}))
+        assert early is not None
+        assert early.status == 503
         house.buffer.disk.free = 1 << 40
         assert await house.deliver("one", b"a") == 200
         assert await house.stored() == [b"a"]

@@ -156,6 +156,12 @@ def syslog_ng() -> str:
     return _found("syslog-ng")
 
 
+@pytest.fixture(scope="session")
+def nginx() -> str:
+    """Where nginx is."""
+    return _found("nginx")
+
+
 def _found(name: str) -> str:
     path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if path is None:
