@@ -1,4 +1,4 @@
-"""Where objects of dead letters lie: a folder or a bucket, listed page by page and read piece by piece.
+"""Where objects lie that are read back: a folder or a bucket, listed page by page and read piece by piece.
 
 It must never hold a whole listing or a whole object, and never change anything but by `remove`.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from firehose import aws
-from firehose.contracts import Disk
+from firehose.contracts import Disk, View
 from firehose.model import Stored
 
 PIECE_BYTES = 256 * 1024
@@ -47,6 +47,10 @@ class Shelf(Protocol):
         """The object's bytes as stored. Raises `Gone` where there is none, `Withheld` where it alone is to blame."""
         ...
 
+    def part(self, name: str, start: int, size_bytes: int) -> bytes:
+        """These bytes of the object; it must have them. Raises as `pieces` does."""
+        ...
+
     def remove(self, name: str) -> None:
         """Does nothing where there is no such object."""
         ...
@@ -76,12 +80,7 @@ class FolderShelf:
             raise _unreadable(error, self._path) from error
 
     def pieces(self, name: str) -> Iterator[bytes]:
-        try:
-            view = self._disk.view(self.address(name))
-        except FileNotFoundError:
-            raise Gone(f"{self.address(name)} is gone") from None
-        except OSError as error:
-            raise Withheld(str(_unreadable(error, self.address(name)))) from error
+        view = self._view(name)
         try:
             for start in range(0, view.buffer.size, PIECE_BYTES):
                 size = min(PIECE_BYTES, view.buffer.size - start)
@@ -89,6 +88,21 @@ class FolderShelf:
                 view.release(start, start + size)
         finally:
             view.close()
+
+    def part(self, name: str, start: int, size_bytes: int) -> bytes:
+        view = self._view(name)
+        try:
+            return _whole(bytes(memoryview(view.buffer)[start : start + size_bytes]), size_bytes, self.address(name))
+        finally:
+            view.close()
+
+    def _view(self, name: str) -> View:
+        try:
+            return self._disk.view(self.address(name))
+        except FileNotFoundError:
+            raise Gone(f"{self.address(name)} is gone") from None
+        except OSError as error:
+            raise Withheld(str(_unreadable(error, self.address(name)))) from error
 
     def remove(self, name: str) -> None:
         """And the folders that it leaves empty, of which a delivery makes anew what it needs."""
@@ -136,8 +150,15 @@ class S3Shelf:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def pieces(self, name: str) -> Iterator[bytes]:
+        yield from self._got(name)
+
+    def part(self, name: str, start: int, size_bytes: int) -> bytes:
+        got = b"".join(self._got(name, Range=f"bytes={start}-{start + size_bytes - 1}"))
+        return _whole(got, size_bytes, self.address(name))
+
+    def _got(self, name: str, **more: str) -> Iterator[bytes]:
         try:
-            yield from self._client.pieces("get_object", "Body", PIECE_BYTES, Bucket=self._bucket, Key=name)
+            yield from self._client.pieces("get_object", "Body", PIECE_BYTES, Bucket=self._bucket, Key=name, **more)
         except aws.Failed as failed:
             said = f"{self.address(name)}: {failed}"
             if failed.code in GONE:
@@ -156,6 +177,13 @@ class S3Shelf:
             return self._client.call(operation, Bucket=self._bucket, **arguments)
         except aws.Failed as failed:
             raise Unreadable(f"{what}: {failed}") from failed
+
+
+def _whole(got: bytes, size_bytes: int, address: str) -> bytes:
+    """A store that knows no ranges sends more, an object that has become shorter less."""
+    if len(got) != size_bytes:
+        raise Withheld(f"{address}: {size_bytes} bytes were asked for, and {len(got)} came")
+    return got
 
 
 def _unreadable(error: OSError, path: str) -> Unreadable:
