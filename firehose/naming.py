@@ -134,6 +134,11 @@ def _part(piece: str | Expression, index: int) -> Evaluate:
             return lambda values: values.partition_keys[namespace][key]
 
 
+def rendered(piece: str | Expression, index: int, instant: datetime, identity: UUID) -> str:
+    """What a piece of a template without partition keys comes to, at its place in it."""
+    return _part(piece, index)(_Values(instant, identity, "", {}))
+
+
 def _longest(evaluate: Evaluate, zone: tzinfo, keys: PartitionKeys) -> str:
     """What a template comes to at its longest: on a Wednesday in September, in the afternoon or at eleven."""
     instants = [datetime(2026, 9, 30, hour, 59, 59, tzinfo=zone) for hour in (12, 23)]
@@ -159,7 +164,7 @@ def problems(
     """
     data, error = parse(prefix), parse(error_output_prefix)
     zone_problems = list(_time_zone_problems(time_zone))
-    zone = UTC if zone_problems else _zone_named(time_zone)
+    zone = UTC if zone_problems else zone_named(time_zone)
     return [
         *_template_problems("Prefix", data, zone),
         *_template_problems("ErrorOutputPrefix", error, zone),
@@ -255,7 +260,7 @@ _TIME_ZONE = re.compile(r"|UTC|[a-zA-Z_]+(/[a-zA-Z_]+)+")
 _EXTENSION = re.compile(r"|\.[0-9a-z!\-_.*'()]+")
 
 
-def _zone_named(name: str) -> tzinfo:
+def zone_named(name: str) -> tzinfo:
     return UTC if name in ("", "UTC") else ZoneInfo(name)
 
 
@@ -264,7 +269,7 @@ def _time_zone_problems(name: str) -> Iterator[str]:
         yield f"CustomTimeZone must be UTC or an area and city such as Europe/Berlin, not {name!r}"
         return
     try:
-        _zone_named(name)
+        zone_named(name)
     except (LookupError, OSError):  # an area without a city is a folder to some versions of Python
         nearest = get_close_matches(name, sorted(available_timezones()), n=1)
         hint = "".join(f"; did you mean {other}?" for other in nearest)
@@ -282,7 +287,7 @@ def _extension_problems(extension: str) -> Iterator[str]:
 # The names
 
 _SUFFIX_TIME = compile_pattern("yyyy-MM-dd-HH-mm-ss")
-_SUFFIX = re.compile(
+SUFFIX = re.compile(
     r"-\d+-(?P<time>\d{4}(?:-\d\d){5})-(?P<identity>[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})"
     r"(?:\.[0-9a-z!\-_.*'()]+)?$"
 )
@@ -315,8 +320,8 @@ class ObjectNames:
         )
         if found:
             raise ValueError("; ".join(found))
-        object.__setattr__(self, "_zone", _zone_named(self.time_zone))
-        object.__setattr__(self, "_data", _compile(_data_template(self.prefix)))
+        object.__setattr__(self, "_zone", zone_named(self.time_zone))
+        object.__setattr__(self, "_data", _compile(data_template(self.prefix)))
         object.__setattr__(self, "_bare", _compile(parse(self.prefix)))
         object.__setattr__(self, "_error", _compile(_error_template(self.prefix, self.error_output_prefix)))
 
@@ -351,7 +356,7 @@ class ObjectNames:
 
     def _error_head(self, stream: str) -> re.Pattern[str]:
         pieces = "".join(_loosely(_error_template(self.prefix, self.error_output_prefix)))
-        return re.compile(f"(?P<head>{pieces}){re.escape(stream)}{_SUFFIX.pattern}")
+        return re.compile(f"(?P<head>{pieces}){re.escape(stream)}{SUFFIX.pattern}")
 
     def _evaluate(self, partition_keys: PartitionKeys) -> Evaluate:
         """The prefix, and the columns' folders behind it, where there are any."""
@@ -386,10 +391,7 @@ class ObjectNames:
         return segment.opened_at.astimezone(self._zone)
 
 
-_HIVE_SPECIAL = re.compile(r"""[\x00-\x1f\x7f"#%'*/:=?\\{\[\]^]""")
-
-
-def _data_template(prefix: str | None) -> Template:
+def data_template(prefix: str | None) -> Template:
     template = parse(prefix)
     dated = expressions(template, "timestamp", *PARTITION_NAMESPACES)
     return template if dated else (*template, _DATE)
