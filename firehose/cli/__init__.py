@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from firehose.cli import about, buffer, check, deferred, new, schema, send, serve, streams, test
+from firehose.cli import about, buffer, check, deferred, new, query, schema, send, serve, streams, test
 from firehose.cli.show import Commands
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command()(send.put)
 app.command()(send.sample)
 app.command("streams")(streams.streams)
 app.command()(streams.flush)
+app.command()(query.query)
 app.add_typer(buffer.app, name="buffer")
 app.add_typer(deferred.dead_letters, name="dead-letters")
 app.add_typer(schema.app, name="schema")
