@@ -16,8 +16,8 @@ import random
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -25,7 +25,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from firehose import sample
+from firehose import config, sample
+from firehose.aws import Clients
 from firehose.buffer.disk import LocalDisk
 from firehose.cli.client import Client, Service, ingest
 from firehose.cli.show import Failure, as_table, size
@@ -55,12 +56,11 @@ delivery_streams:
       compression: gzip
       format: {{type: json_lines}}
 """
-STATUS_QUERY = "select status, count(*) as events from read_json(?) group by status order by events desc, status"
-LATENCY_QUERY = (
-    "select service, count(*) as events, round(quantile_cont(latency_ms, 0.95), 1) as p95_ms"
-    " from read_json(?) group by service order by p95_ms desc"
-)
-COUNT_QUERY = "select filename, count(*) from read_json(?, filename = true) group by filename"
+STATUS_QUERY = f"select status, count(*) as events from {STREAM} group by status order by events desc, status"
+P95 = "round(quantile_cont(latency_ms, 0.95), 1) as p95_ms"
+LATENCY_QUERY = f"select service, {P95} from {STREAM} group by service order by p95_ms desc"
+CHART_ROWS = 20
+QUERY_MIB, SPILL_MIB = 512, 256
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ async def demo(console: Console, folder: str) -> None:
             sent = await _send(client, console)
             await _deliver(client, console, sent)
         await _stop(running, console)
-        _show(disk, console, f"{folder}/objects", sent)
+        _show(console, folder, sent)
     except (Failure, TimeoutError) as error:
         last = "\n".join(running.tail)
         raise Failure(f"{error or 'it took too long'}\nThe service's log ends with:\n{last}") from error
@@ -206,42 +206,36 @@ async def _stop(running: Running, console: Console) -> None:
     console.print("  the service has stopped: everything was delivered, nothing is left in its buffer")
 
 
-def _show(disk: LocalDisk, console: Console, folder: str, sent: int) -> None:
-    """The objects, and what they hold, as any reader of gzipped JSON lines sees them."""
-    import duckdb  # takes a while, and nothing else here needs it
+def _show(console: Console, folder: str, sent: int) -> None:
+    """The objects, and what a query over them finds, as `firehose query` does it."""
+    from firehose.lake import places  # DuckDB takes a while to load, and nothing else here needs it
+    from firehose.lake.engine import Bounds
+    from firehose.lake.views import Views
 
-    found = list(_files(disk, folder))
-    with duckdb.connect() as lake:
-        counts = dict(lake.execute(COUNT_QUERY, [found]).fetchall())
-        by_status = lake.execute(STATUS_QUERY, [found]).fetchall()
-        by_service = lake.execute(LATENCY_QUERY, [found]).fetchall()
-    _title(console, f"Objects in {folder}")
-    as_table(
-        ("object", "size", "records"),
-        [(os.path.relpath(path, folder), size(disk.size(path)), counts.get(path, 0)) for path in found],
-    )
-    if sum(counts.values()) != sent:
-        raise Failure(f"the objects hold {sum(counts.values())} records, {sent} were accepted")
-    _title(console, "A query over them: events by status")
-    _chart(console, [(str(status), count) for status, count in by_status])
-    _title(console, "And the 95th percentile of latency by service, in milliseconds")
-    _chart(console, [(service, p95) for service, _, p95 in by_service])
-
-
-def _files(disk: LocalDisk, folder: str) -> Iterator[str]:
-    """Paths of all objects in a folder; what is still being written has a name that begins with a dot."""
-    for name in disk.list(folder):
-        path = f"{folder}/{name}"
-        if name.endswith(".gz"):
-            yield path
-        elif not name.startswith("."):
-            yield from _files(disk, path)
+    place = places.of_stream(config.load(f"{folder}/firehose.yaml"), STREAM, None, LocalDisk(), Clients())
+    objects, _ = place.objects()
+    _title(console, f"Objects in {place.shelf.address()}")
+    as_table(("object", "size"), [(one.stored.name, size(one.stored.size_bytes)) for one in objects])
+    views = Views(Bounds(QUERY_MIB, SPILL_MIB, f"{folder}/spill"))
+    with closing(views):
+        views.add(place, objects, [STREAM])
+        ((count,),) = views.ask(f"select count(*) from {STREAM}", 1).rows
+        if count != sent:
+            raise Failure(f"the objects hold {count:,} records, {sent:,} were accepted")
+        console.print(f"  {count:,} records in {len(objects)} objects")
+        for query in (STATUS_QUERY, LATENCY_QUERY):
+            _title(console, f'firehose query -c {folder}/firehose.yaml "{query}"')
+            answer = views.ask(query, CHART_ROWS)
+            _chart(console, answer.columns, [(str(label), value) for label, value in answer.rows])
 
 
-def _chart(console: Console, bars: Sequence[tuple[str, float]], width: int = 40) -> None:
+def _chart(console: Console, columns: Sequence[str], bars: Sequence[tuple[str, float]], width: int = 40) -> None:
+    block = "█" if console.encoding.startswith("utf") else "#"
     longest = max(value for _, value in bars)
+    console.print(f"  {columns[0]:<10} {columns[1]:>{width + 11}}", style="dim")
     for label, value in bars:
-        console.print(f"  {label:<10} {'█' * max(1, round(width * value / longest)):<{width}} {value:>10,}")
+        bar = f"{block * max(1, round(width * value / longest)):<{width}}"
+        console.print(f"  {label:<10} [cyan]{bar}[/cyan] {value:>10,}")
 
 
 def _title(console: Console, text: str) -> None:

@@ -20,7 +20,15 @@ def test_the_demo_delivers_everything(tmp_path: Path) -> None:
     """It exits 0, both thresholds trip, everything adds up, and the objects are where it says."""
     result = run(tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    for said in ("1 MiB is full", "2 s are over", "24,500 delivered", "imbalance 0", "events by status", "checkout"):
+    for said in (
+        "1 MiB is full",
+        "2 s are over",
+        "24,500 delivered",
+        "imbalance 0",
+        "24,500 records in",
+        "firehose query",
+        "checkout",
+    ):
         assert said in result.stdout
     assert len(list(tmp_path.glob(".demo/*/objects/app/dt=*/*.gz"))) > 1
 
