@@ -391,6 +391,9 @@ class ObjectNames:
         return segment.opened_at.astimezone(self._zone)
 
 
+_HIVE_SPECIAL = re.compile(r"""[\x00-\x1f\x7f"#%'*/:=?\\{\[\]^]""")
+
+
 def data_template(prefix: str | None) -> Template:
     template = parse(prefix)
     dated = expressions(template, "timestamp", *PARTITION_NAMESPACES)
