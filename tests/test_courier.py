@@ -308,9 +308,9 @@ async def test_process_that_cannot_start_says_why_and_is_tried_again(site: Site)
         await process.start()
         await site.seal(process, "a")
         await site.until(lambda: process.restarts >= 1)
-    assert "format version 3" in process.trouble
+    assert "format version 4" in process.trouble
     died = [line for line in logs if line["event"] == "delivery.died"]
-    assert "format version 3" in died[0]["why"]
+    assert "format version 4" in died[0]["why"]
     ledger.unlink()
     await site.until(lambda: site.delivered() == ["a"])
     assert process.trouble == ""
@@ -483,7 +483,7 @@ async def test_inline_that_cannot_start_says_why_and_is_tried_again(site: Site) 
     half = inline(site)
     await half.start()
     await site.seal(half, "a")
-    await site.until(lambda: "format version 3" in half.trouble)
+    await site.until(lambda: "format version 4" in half.trouble)
     ledger.unlink()
     await site.until(lambda: site.delivered() == ["a"])
     await half.stop(10)
