@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from threading import get_ident
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -147,14 +148,16 @@ class Reading:
 
 
 class Ranged(io.RawIOBase):
-    """A file of known size, read wherever one likes; what lies behind the last place is fetched with it."""
+    """A file of known size, read wherever one likes; what lies behind the last place is fetched with it.
+
+    Several of DuckDB's threads seek and read in one and the same file: each has a place of its own.
+    """
 
     def __init__(self, reading: Reading, size_bytes: int) -> None:
         self._reading = reading
         self._size = size_bytes
-        self._at = 0
-        self._begin = 0
-        self._held = b""
+        self._places: dict[int, int] = {}
+        self._held = (0, b"")  # where they begin, and bytes: replaced together
 
     def readable(self) -> bool:
         return True
@@ -163,27 +166,28 @@ class Ranged(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._at
+        return self._places.get(get_ident(), 0)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
+        place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self._size}[whence]
+        self._places[get_ident()] = place
+        return place
 
     def read(self, size: int = -1) -> bytes:
-        end = self._size if size < 0 else min(self._at + size, self._size)
-        if self._at >= end:
+        at = self.tell()
+        end = self._size if size < 0 else min(at + size, self._size)
+        if at >= end:
             return b""
-        if not self._begin <= self._at <= end <= self._begin + len(self._held):
-            self._fetch(self._at, end)
-        got = self._held[self._at - self._begin : end - self._begin]
-        self._at = end
-        return got
+        begin, held = self._held
+        if not begin <= at <= end <= begin + len(held):
+            begin, held = self._held = self._fetched(at, end)
+        self._places[get_ident()] = end
+        return held[at - begin : end - begin]
 
-    def _fetch(self, begin: int, end: int) -> None:
+    def _fetched(self, begin: int, end: int) -> tuple[int, bytes]:
         end = min(max(end, begin + READ_AHEAD_BYTES), self._size)
         begin = max(0, min(begin, end - READ_AHEAD_BYTES))  # at the end of a file, the footer lies before it
-        self._held = self._reading.part(begin, end - begin)
-        self._begin = begin
+        return begin, self._reading.part(begin, end - begin)
 
 
 class Unpacked(io.RawIOBase):

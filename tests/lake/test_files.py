@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,16 @@ def test_what_is_fetched(folder: Path) -> None:
     file.seek(-5000, io.SEEK_END)
     assert file.read(4992) == CONTENT[-5000:-8]
     assert read == [READ_AHEAD_BYTES]
+
+
+def test_every_thread_has_its_place(folder: Path) -> None:
+    """What one thread seeks is not what another reads: DuckDB's threads share a file."""
+    file = opened(folder, CONTENT, "parquet")
+    file.seek(100)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(file.seek, 7).result()
+        assert file.read(3) == CONTENT[100:103]
+        assert other.submit(file.read, 2).result() == CONTENT[7:9]
 
 
 def test_packed_content_is_gzip(folder: Path) -> None:
