@@ -53,8 +53,7 @@ delivery_streams:
       type: folder
       path: {objects}
       prefix: "{stream}/dt=!{{timestamp:yyyy-MM-dd}}/"
-      compression: gzip
-      format: {{type: json_lines}}
+      format: {{type: parquet, schema: infer}}
 """
 STATUS_QUERY = f"select status, count(*) as events from {STREAM} group by status order by events desc, status"
 P95 = "round(quantile_cont(latency_ms, 0.95), 1) as p95_ms"

@@ -30,7 +30,7 @@ def test_the_demo_delivers_everything(tmp_path: Path) -> None:
         "checkout",
     ):
         assert said in result.stdout
-    assert len(list(tmp_path.glob(".demo/*/objects/app/dt=*/*.gz"))) > 1
+    assert len(list(tmp_path.glob(".demo/*/objects/app/dt=*/*.parquet"))) > 1
 
 
 def test_a_demo_that_fails_says_so(tmp_path: Path) -> None:
