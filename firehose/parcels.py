@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from firehose.contracts import Memo
-from firehose.model import NO_ROWS, Batch, Segment
+from firehose.model import NO_ROWS, ROW_SCHEMA, Batch, Segment
 
 Sizes = npt.NDArray[np.int64]
 NAMESPACE = uuid.UUID("6f6e0c0a-2f1e-5d0b-9a53-3c2f5f1f7a11")
@@ -66,7 +66,7 @@ def parcels(batch: Batch, bounds: Bounds) -> Iterator[Parcel]:
         return Parcel(batch.segment, batch.partition, first, first + rows, pa.Table.from_batches(held))
 
     for piece in batch.slices():
-        rest = piece.select(["record", "row", "arrival_ms"])
+        rest = piece.select(ROW_SCHEMA.names)
         while rest.num_rows:
             sizes = np.cumsum(bounds.sizes(rest.column("record")))
             fitting = int(np.searchsorted(sizes, bounds.size_bytes - size, side="right"))
