@@ -12,6 +12,7 @@ from pathlib import Path
 from bench import corpus, load
 from bench.corpus import Shape
 from isal import isal_zlib
+from pyarrow import parquet
 
 _NUMBER = re.compile(rb'"number": "(\d{12})"')
 _ID = re.compile(rb'"id": "(\d{4}-\d{4})"')
@@ -37,9 +38,10 @@ class Sent:
 def check(folder: Path, sent: Iterable[Sent]) -> None:
     """Raises `Wrong` unless exactly the acknowledged requests were delivered, each record of them once."""
     numbers, ids = Counter[int](), Counter[bytes]()
-    for text in _texts(folder):
-        numbers.update(map(int, _NUMBER.findall(text)))
-        ids.update(_ID.findall(text))
+    for path in folder.iterdir():
+        for some_numbers, some_ids in _columns(path) if path.suffix == ".parquet" else _lines(path):
+            numbers.update(map(int, some_numbers))
+            ids.update(some_ids)
     delivered = Counter[bytes]()
     for one in sent:
         bodies = Counter[int]()
@@ -58,17 +60,32 @@ def check(folder: Path, sent: Iterable[Sent]) -> None:
         raise Wrong(f"records differ: missing {(delivered - ids).total()}, too many {(ids - delivered).total()}")
 
 
-def _texts(folder: Path) -> Iterator[bytes]:
-    """The lines of all objects, many at once, none cut."""
-    for path in folder.iterdir():
-        rest = b""
-        for piece in _pieces(path):
-            text = rest + piece
-            cut = text.rfind(b"\n") + 1
-            yield text[:cut]
-            rest = text[cut:]
-        if rest:
-            yield rest
+def _columns(path: Path) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """Numbers and ids of a Parquet file's rows, row group by row group."""
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["number", "id"]):
+            numbers, ids = (batch.column(name).cast("binary").to_pylist() for name in ("number", "id"))
+            yield [number for number in numbers if number.isdigit()], ids
+
+
+def _lines(path: Path) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """Those of JSON lines; a schema beside the data has none."""
+    for text in _texts(path):
+        yield _NUMBER.findall(text), _ID.findall(text)
+
+
+def _texts(path: Path) -> Iterator[bytes]:
+    """An object's lines, many at once, none cut."""
+    if path.suffix == ".json":
+        return
+    rest = b""
+    for piece in _pieces(path):
+        text = rest + piece
+        cut = text.rfind(b"\n") + 1
+        yield text[:cut]
+        rest = text[cut:]
+    if rest:
+        yield rest
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+import pyarrow as pa
+
 BODIES = 32  # prepared beforehand; request n sends body n % BODIES
 NUMBER = b"%012d"  # twelve digits behind twelve bytes: base64 encodes them by themselves
 NO_NUMBER = "-" * 12
@@ -20,6 +22,20 @@ STREAM = "s0000"
 LEVELS = ("INFO", "INFO", "INFO", "WARN", "ERROR")
 SERVICES = ("checkout", "search", "users", "billing")
 STATUSES = (200, 200, 200, 304, 404, 500)
+COLUMNS = {
+    "number": "string",
+    "id": "string",
+    "timestamp": "timestamp",
+    "level": "string",
+    "service": "string",
+    "trace": "string",
+    "status": "int",
+    "latency_ms": "double",
+    "path": "string",
+    "message": "string",
+}
+_ARROW = {"string": pa.string(), "timestamp": pa.timestamp("us"), "int": pa.int32(), "double": pa.float64()}
+ARROW_COLUMNS = {name: _ARROW[type_] for name, type_ in COLUMNS.items()}
 WORDS = ("request", "handled", "by", "worker", "after", "retry", "cache", "miss", "hit", "for", "customer")
 PHRASES = tuple(" ".join(random.Random(phrase).choices(WORDS, k=6)) for phrase in range(100))
 

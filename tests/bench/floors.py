@@ -52,11 +52,11 @@ def echo(rig: Rig, plan: Plan, answer_bytes: int) -> Floor:
         server.kill()
 
 
-def pipeline(rig: Rig, plan: Plan, answer_bytes: int) -> Floor:
-    """The same load on the least that any service must do, until its last object is put. Its records count in the
-    check too, so that the floor leaves nothing out.
+def pipeline(rig: Rig, plan: Plan, answer_bytes: int, sort: str = "gzip") -> Floor:
+    """The same load on the least that any service must do, until its last object (`gzip` or `parquet`) is put. Its
+    records count in the check too, so that the floor leaves nothing out.
     """
-    server, port = rig.bare_pipeline(answer_bytes)
+    server, port = rig.bare_pipeline(answer_bytes, sort)
     try:
         before = measuring.cpu_seconds(server.pid)
         loading = rig.prepare(replace(plan, port=port, first=FIRST))

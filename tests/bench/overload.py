@@ -95,7 +95,7 @@ def noisy(scale: Scale) -> Figures:
         made = one.end(noisy)
         one.deliver_all()
         one.check()
-        server, other = one.bare_pipeline(made["answer_bytes"])
+        server, other = one.bare_pipeline(made["answer_bytes"], "gzip")
         neighbour = one.begin(replace(noise, port=other))
         elsewhere = one.load(replace(quiet, first=2 * 10**8))
         one.end(neighbour)

@@ -84,6 +84,7 @@ class Rig:
     streams: int = 1
     buffering: Mapping[str, float] = field(default_factory=lambda: {"size_mib": 5, "interval_seconds": 5})
     stream_options: Mapping[str, Any] = field(default_factory=dict)
+    destination_options: Mapping[str, Any] = field(default_factory=dict)
     first_options: Mapping[str, Any] = field(default_factory=dict)  # of the first stream alone
     options: Mapping[str, Any] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
@@ -120,7 +121,7 @@ class Rig:
                 "access_key_id": "bench",
                 "secret_access_key": "bench",
                 "prefix": f"{name}/!{{timestamp:yyyy/MM/dd}}/",
-                "compression": "gzip",
+                **(self.destination_options or {"compression": "gzip"}),
             },
             **self.stream_options,
         }
@@ -144,11 +145,11 @@ class Rig:
         program.wait_until(lambda: _listens(port))
         return program, port
 
-    def bare_pipeline(self, answer_bytes: int) -> tuple[Program, int]:
-        """It puts its objects into the same store."""
+    def bare_pipeline(self, answer_bytes: int, sort: str) -> tuple[Program, int]:
+        """It puts its objects, of that sort, into the same store."""
         own = self.folder / f"floor-{self._loads}"
         own.mkdir()
-        return self.bare("bare_pipeline", self._store_port, own, answer_bytes)
+        return self.bare("bare_pipeline", self._store_port, own, answer_bytes, sort)
 
     def prepare(self, plan: Plan) -> Loading:
         """A load that is ready to begin."""

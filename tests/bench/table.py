@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from bench import backlog, footprint, hooks, latency, many, overload, syncing, throughput, transforms
+from bench import backlog, columns, footprint, hooks, latency, many, overload, syncing, throughput, transforms
 from bench.work import Figures, Work
 from rich.console import Console
 from rich.table import Table
 
-FAMILIES = (throughput, latency, footprint, many, backlog, syncing, overload, transforms, hooks)
+FAMILIES = (throughput, latency, footprint, many, backlog, syncing, overload, transforms, hooks, columns)
 WORKS: dict[str, Work] = {work.name: work for family in FAMILIES for work in family.WORKS}
 COLOURS = {"met": "green", "missed": "red", "not allowed here": "yellow"}
 

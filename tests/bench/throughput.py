@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Any
 
 from bench import floors, measuring
 from bench.corpus import SHAPES
@@ -14,10 +15,12 @@ from bench.work import Figures, Goal, Scale, Work
 ALLOWED = 0.6  # of the lower ceiling: what an end-to-end rate must reach where it has to
 
 
-def full_load(scale: Scale, *, shape: str, connections: int, requests: int, quick: int) -> Figures:
-    """One run: the load until all is delivered, then the same load on each floor."""
+def full_load(
+    scale: Scale, *, shape: str, connections: int, requests: int, quick: int, floor: str = "gzip", **options: Any
+) -> Figures:
+    """One run: the load until all is delivered, then the same load on each floor. `options` are the rig's."""
     sort = SHAPES[shape]
-    with rig() as one:
+    with rig(**options) as one:
         one.start()
         plan = Plan(one.service.port, shape, connections, requests=scale.of(requests, quick))
         one.warm_up(plan)
@@ -30,7 +33,7 @@ def full_load(scale: Scale, *, shape: str, connections: int, requests: int, quic
         store_cpu = measuring.cpu_seconds(one.store.pid) - store_cpu
         assert said["accepted"] == said["sent"], said
         one.sent.append(loading.sent)
-        bare = floors.pipeline(one, plan, said["answer_bytes"])
+        bare = floors.pipeline(one, plan, said["answer_bytes"], floor)
         one.check()
         echo = floors.echo(one, plan, said["answer_bytes"])
         disk = floors.disk_seconds(one, said["bytes"], sort.size_bytes * connections)
