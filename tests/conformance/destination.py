@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from batches import NOON, Notes, batch, segment
 
+from firehose import partitions
 from firehose.contracts import Destination, Refused, Retry
 from firehose.model import Batch
 
@@ -129,10 +130,11 @@ async def segments_stay_apart(harness: Harness) -> None:
 async def partitions_stay_apart(harness: Harness) -> None:
     """Cuts of one segment that differ in partition never share an object."""
     destination = harness.make()
-    for partition in ("red", "green"):
-        await destination.deliver(batch(records(partition), of=segment(records("a")), partition=partition), Notes())
+    for colour in ("red", "green"):
+        partition = partitions.encode([(partitions.FROM_COLUMN, "colour", colour)])
+        await destination.deliver(batch(records(colour), of=segment(records("a")), partition=partition), Notes())
     await destination.close()
-    wanted = sorted(b"".join(records(partition)) for partition in ("red", "green"))
+    wanted = sorted(b"".join(records(colour)) for colour in ("red", "green"))
     assert sorted(harness.contents().values()) == wanted
 
 
