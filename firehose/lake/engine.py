@@ -26,8 +26,10 @@ class Bounds:
     folder: str  # for what does not fit into memory
 
 
-def opened(bounds: Bounds, lake: Lake) -> duckdb.DuckDBPyConnection:
-    """An engine that opens files of the lake alone. Nobody can change its settings any more."""
+def opened(bounds: Bounds, lake: Lake, prunes: bool = True) -> duckdb.DuckDBPyConnection:
+    """An engine that opens files of the lake alone. Nobody can change its settings any more. One that does not prune
+    reads columns that a query has no need of.
+    """
     engine = duckdb.connect(
         ":memory:",
         config={
@@ -43,6 +45,8 @@ def opened(bounds: Bounds, lake: Lake) -> duckdb.DuckDBPyConnection:
     run(engine, "SET TimeZone = 'UTC'")
     run(engine, f"SET allowed_directories = ['{PROTOCOL}://']")
     run(engine, "SET enable_external_access = false")
+    if not prunes:
+        run(engine, "SET disabled_optimizers = 'unused_columns'")
     run(engine, "SET lock_configuration = true")
     return engine
 

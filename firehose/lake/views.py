@@ -65,7 +65,9 @@ class Views:
     def __init__(
         self, bounds: Bounds, report: Callable[[int], object] = lambda size_bytes: None, skip_damaged: bool = False
     ) -> None:
+        self._bounds = bounds
         self._lake = Lake(report)
+        self._prunes = True
         self._engine = opened(bounds, self._lake)
         self._views: list[View] = []
         self._skip_damaged = skip_damaged
@@ -150,6 +152,8 @@ class Views:
                         self._define(view)
                 return action()
             except (duckdb.Error, OSError) as error:
+                if self._failed_at_pruning(error):
+                    continue
                 found = self._to_blame(error)
             if not self._skip_damaged:
                 raise DamagedObjects({self._lake.item(path).address: why for path, why in found.items()})
@@ -158,6 +162,23 @@ class Views:
                 self._lake.remove(path)
             for view in self._views:
                 view.stale = True
+
+    def _failed_at_pruning(self, error: Exception) -> bool:
+        """Whether it is worth another try: DuckDB 2.0 fails, at itself, where a query picks a field out of a struct that
+        lies within a struct and that some object does not have. It reads all of the outer struct then.
+        """
+        again = isinstance(error, duckdb.InternalException) and self._prunes
+        if isinstance(error, duckdb.InternalException):
+            self._prunes = False
+            self._open_anew()
+        return again
+
+    def _open_anew(self) -> None:
+        """Whatever failed at itself refuses all that comes after."""
+        self._engine.close()
+        self._engine = opened(self._bounds, self._lake, self._prunes)
+        for view in self._views:
+            view.stale = True
 
     def _to_blame(self, error: Exception) -> dict[str, str]:
         """The damaged objects, by path: one that is to blame, or all where they will be left out."""
@@ -183,6 +204,8 @@ class Views:
                 if self._lake.unreachable is not None:
                     raise self._lake.unreachable from None
                 found[path] = self._lake.damaged.get(path, _why(error))
+                if isinstance(error, duckdb.InternalException):
+                    self._open_anew()
         self._lake.damaged.clear()
         return found
 

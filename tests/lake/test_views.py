@@ -77,6 +77,24 @@ def test_parquet(tmp_path: Path, compression: str) -> None:
     assert found.rows == [(5001, sum(range(5000)) + 7, 1.5, 5000)]
 
 
+GROWN = [{"who": {"id": 1}}, {"who": {"id": 2, "home": {"city": "x", "at": {"lat": 1.5}}}}]
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("select max(who.home.city) from app", [("x",)]),
+        ("select who.id, who.home.at.lat from app order by 1", [(1, None), (2, 1.5)]),
+        ("select who.home.at from app where who.home.city = 'x'", [({"lat": 1.5},)]),
+    ],
+)
+def test_structs_that_have_grown(tmp_path: Path, query: str, rows: list[Any]) -> None:
+    """A field of a struct that lies within a struct and came later is read, and null where an object lacks it."""
+    configured = folder(tmp_path)
+    put(tmp_path, configured, *(lake.parquet([row]) for row in GROWN), extension=".parquet")
+    assert asked(tmp_path, query, place(configured, "app")).rows == rows
+
+
 def test_parquet_in_a_bucket_is_read_in_ranges(tmp_path: Path, server: S3Server) -> None:
     """Of a large object, only what the query needs is fetched: its footer, and the columns and row groups it names."""
     bucket = server.new_bucket()
