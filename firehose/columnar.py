@@ -89,7 +89,7 @@ class Conversion:
     @property
     def companions(self) -> Mapping[str, bytes]:
         document = self._format.schema.document(self._version)
-        name = f"_schemas/{self._batch.segment.stream}-v{self._version.number:04d}.json"
+        name = f"{self._batch.segment.stream}-v{self._version.number:04d}.json"
         return {} if document is None else {name: document}
 
     def _chunks(self) -> Iterator[Chunk]:

@@ -47,7 +47,7 @@ class Encoded(Protocol):
 
     @property
     def companions(self) -> Mapping[str, bytes]:
-        """Objects to be stored before this one, by name below the data's folder; a repeat overwrites them."""
+        """Schemas to be stored beside the data before this object, by name; a repeat overwrites them."""
         ...
 
 

@@ -191,7 +191,9 @@ class ObjectEncoder:
         self._errors = site.purpose == "errors"
         self._destination = site.destination
         self._names = options.error_names() if self._errors else options.names()
-        self._folder = posixpath.dirname(options.fixed_prefix())
+        # By its name, too, where it has one: another destination of the stream may put its objects into the same place.
+        own = () if site.destination == options.type else (site.destination,)
+        self._schemas = posixpath.join(posixpath.dirname(options.fixed_prefix()), "_schemas", *own)
         self._sample_keys = naming.keys(options.prefix)
         self._codec = codec(options.compression)
         # Error documents are JSON, one a line, whatever the data's format (firehose.md section 5.2).
@@ -234,7 +236,7 @@ class ObjectEncoder:
             return Receipt(refused=encoded.refused)
         for name, content in encoded.companions.items():
             if name not in self._companions:
-                store_beside(posixpath.join(self._folder, name), content)
+                store_beside(posixpath.join(self._schemas, name), content)
                 self._companions.add(name)
         sent_bytes = store(self._codec.compress(chain((first,), encoded.chunks), self._entry(batch)))
         return Receipt((self.name(batch),), sent_bytes, encoded.refused)

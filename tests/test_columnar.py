@@ -142,7 +142,7 @@ def test_each_version_has_a_document_beside_the_data(kind: Kind) -> None:
     schema, memo = Steered(columns.COLUMNS, WIDE, grows=True), Notes()
     settled(kind(schema), [b'{"more":5}'], memo)
     companions = kind(schema).encoded(batch([b'{"more":5}']), memo).companions
-    assert companions == {"_schemas/app-v0002.json": b'{"version": 2}'}
+    assert companions == {"app-v0002.json": b'{"version": 2}'}
     assert kind().encoded(batch(GOOD), Notes()).companions == {}
 
 

@@ -164,8 +164,8 @@ class Views:
                 view.stale = True
 
     def _failed_at_pruning(self, error: Exception) -> bool:
-        """Whether it is worth another try: DuckDB 2.0 fails, at itself, where a query picks a field out of a struct that
-        lies within a struct and that some object does not have. It reads all of the outer struct then.
+        """Whether to try again: DuckDB 2.0 fails at itself where a query picks a field out of a struct that lies within
+        a struct that some object does not have; it reads all of the outer one then.
         """
         again = isinstance(error, duckdb.InternalException) and self._prunes
         if isinstance(error, duckdb.InternalException):

@@ -53,12 +53,7 @@ class Followed:
         return self._elsewhere.catalog_table
 
     def of(self, batch: Batch, memo: Memo) -> SchemaVersion:
-        number = noted(memo)
-        if number is not None:
-            return self._versions.read(number)
-        version = self._to_follow(batch)
-        note(memo, version.number)
-        return version
+        return noted(memo, self._versions) or note(memo, self._versions, self._to_follow(batch))
 
     def widened(self, batch: Batch, memo: Memo) -> SchemaVersion:
         raise AssertionError("a schema that others write does not grow by what records hold")

@@ -1,15 +1,13 @@
 """A schema that is inferred from the first batch of a stream at a destination, then kept and only widened.
 
-What a batch follows is noted in its memo before anything of it is sent: `{"schema": 2, "whole": true}`, where `whole`
-says that all of the batch went into that version. Other notes of the memo belong to others.
+What a batch follows is noted in its memo before anything of it is sent (see `notes`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -19,6 +17,7 @@ from firehose.hive_type import DEPTH_LIMIT
 from firehose.model import Batch
 from firehose.registry import Site
 from firehose.schemas import inference
+from firehose.schemas.notes import note, noted
 from firehose.schemas.source import SchemaVersion
 from firehose.schemas.versions import Locks, Versions
 from firehose.table_schema import RESCUED
@@ -46,21 +45,21 @@ class Inferred:
         self._lock = site.shared.of(Locks).of(site.schemas)
 
     def of(self, batch: Batch, memo: Memo) -> SchemaVersion:
-        if (noted := self._noted(memo)) is not None:
-            return noted
+        if (before := noted(memo, self._versions)) is not None:
+            return before
         if (pinned := self._versions.pinned()) is not None:
-            return self._note(memo, replace(self._versions.read(pinned), whole=True))
+            return note(memo, self._versions, replace(self._versions.read(pinned), whole=True))
         newest = self._versions.newest()
-        return self._note(memo, self._unless_full(newest)) if newest else self.widened(batch, memo)
+        return note(memo, self._versions, self._unless_full(newest)) if newest else self.widened(batch, memo)
 
     def widened(self, batch: Batch, memo: Memo) -> SchemaVersion:
         """Nothing is added to a schema that is pinned: there it is the version that was noted."""
         with self._lock:
             if (pinned := self._versions.pinned()) is not None:
-                version = self._noted(memo) or self._versions.read(pinned)
+                version = noted(memo, self._versions) or self._versions.read(pinned)
             else:
                 version = self._with_all_of(batch)
-            return self._note(memo, replace(version, whole=True))
+            return note(memo, self._versions, replace(version, whole=True))
 
     def document(self, version: SchemaVersion) -> bytes | None:
         return self._versions.content(version.number) if version.number else None
@@ -81,25 +80,3 @@ class Inferred:
         if schema == newest.schema:
             return newest
         return self._versions.add(schema, {**self._whose, "since": batch.segment.opened_at.isoformat()})
-
-    def _noted(self, memo: Memo) -> SchemaVersion | None:
-        """What was noted last."""
-        for note in reversed(memo.read()):
-            said = _said(note)
-            if said is not None:
-                return replace(self._versions.read(said["schema"]), whole=bool(said.get("whole")))
-        return None
-
-    def _note(self, memo: Memo, version: SchemaVersion) -> SchemaVersion:
-        self._versions.settle()
-        memo.write(json.dumps({"schema": version.number, **({"whole": True} if version.whole else {})}))
-        return version
-
-
-def _said(note: str) -> dict[str, Any] | None:
-    """A note of ours; None for one of somebody else's."""
-    try:
-        said = json.loads(note)
-    except ValueError:
-        return None
-    return said if isinstance(said, dict) and isinstance(said.get("schema"), int) else None

@@ -23,6 +23,7 @@ from firehose.schemas.source import SchemaVersion
 from firehose.table_schema import TableSchema
 
 PINNED = "pinned"
+COPIES = "of an inferred schema the same file lies beside the data, in _schemas; of any other, in a backup of yours"
 NOTHING = TableSchema(())  # version 0, which every folder has: no file, no column
 
 
@@ -90,7 +91,7 @@ class Versions:
         if number == 0:
             return SchemaVersion(0, NOTHING)
         path = self.path(number)
-        with _told(path, f"copy {os.path.basename(path)} back to its place; the same file lies beside the data"):
+        with _told(path, f"copy {os.path.basename(path)} back to its place: {COPIES}"):
             said = self._decoded(path)
             if said["version"] != number:
                 raise ValueError(f"it holds version {said['version']}")

@@ -51,9 +51,10 @@ class Shore:
         self.bucket = server.new_bucket()
         self._site = replace(site(threads, self.disk), schemas=str(root / "schemas"))
 
-    def folder(self, format: dict[str, Any], **keys: Any) -> Folder:
+    def folder(self, format: dict[str, Any], name: str = "folder", **keys: Any) -> Folder:
         block = {"path": str(self.lake), "prefix": "app/dt=!{timestamp:yyyy}/", "format": format, **keys}
-        return Folder(FolderOptions.model_validate(block), self._site)
+        at = replace(self._site, destination=name, schemas=f"{self._site.schemas}/{name}")
+        return Folder(FolderOptions.model_validate(block), at)
 
     def s3(self, format: dict[str, Any], **keys: Any) -> S3:
         block = {"bucket": self.bucket, "endpoint_url": self.server.url, "format": format, "prefix": "app/", **keys}
@@ -119,6 +120,15 @@ async def test_each_version_of_a_schema_lies_beside_the_data(shore: Shore) -> No
     with duckdb.connect() as database:
         asked = "select count(*), sum(n), count(more) from read_parquet(?, union_by_name = true)"
         assert database.execute(asked, [str(shore.lake / "app/dt=*/*.parquet")]).fetchone() == (10, 22, 1)
+
+
+async def test_two_destinations_in_one_place_have_each_their_schemas(shore: Shore) -> None:
+    """What one has inferred never takes the place of what the other has, also where only one of them has a name."""
+    await deliver(shore.folder(INFERRED), GOOD)
+    await deliver(shore.folder(INFERRED, name="mine"), WIDER)
+    kept = {name: shore.lake.joinpath(name).read_text() for name in shore.files() if "_schemas" in name}
+    columns = {name: list(json.loads(text)["columns"]) for name, text in kept.items()}
+    assert columns == {"app/_schemas/app-v0001.json": ["n", "word"], "app/_schemas/mine/app-v0001.json": ["n", "more"]}
 
 
 async def test_a_document_is_sent_without_the_condition_of_data(shore: Shore) -> None:

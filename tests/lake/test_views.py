@@ -77,7 +77,7 @@ def test_parquet(tmp_path: Path, compression: str) -> None:
     assert found.rows == [(5001, sum(range(5000)) + 7, 1.5, 5000)]
 
 
-GROWN = [{"who": {"id": 1}}, {"who": {"id": 2, "home": {"city": "x", "at": {"lat": 1.5}}}}]
+GROWN: list[dict[str, Any]] = [{"who": {"id": 1}}, {"who": {"id": 2, "home": {"city": "x", "at": {"lat": 1.5}}}}]
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,27 @@ def test_a_disk_that_fails(tmp_path: Path, step: Step) -> None:
     assert memo.written == ['{"schema": 1}']
 
 
+def test_a_version_of_which_the_folder_is_not_durable(tmp_path: Path) -> None:
+    """A version that lies there since an attempt that failed is made durable before a batch is noted to follow it."""
+    write(tmp_path, "a int")
+    folder = str(tmp_path / "schemas/app/far")
+    synced: list[bool] = []
+
+    class Unsure(FlakyDisk):
+        def sync_folder(self, path: str) -> None:
+            if path == folder:
+                synced.append(bool(synced))
+                if len(synced) == 1:
+                    raise OSError(errno.EIO, "unsure", path)
+            super().sync_folder(path)
+
+    memo, one = Notes(), source(tmp_path, Unsure())
+    with pytest.raises(Retry, match="unsure"):
+        follows(one, memo)
+    assert follows(one, memo) == {"a": "int"}
+    assert synced == [False, True]
+
+
 class Forgetful(Notes):
     """A memo whose writing fails once."""
 
