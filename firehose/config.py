@@ -146,12 +146,12 @@ def _pinned(written: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str
     the environment while a segment follows this version.
     """
     pinned = dict(written)
-    if "destination" in written:
+    if written.get("destination") is not None:
         pinned["destination"] = _pinned_block(written["destination"], resolved["destination"])
-    if "destinations" in written:
+    if written.get("destinations") is not None:
         pairs = zip(written["destinations"], resolved["destinations"], strict=True)
         pinned["destinations"] = [_pinned_block(*pair) for pair in pairs]
-    if "backup" in written:
+    if written.get("backup") is not None:
         pinned["backup"] = _pinned_block(written["backup"], resolved["backup"])
     return pinned
 

@@ -389,6 +389,15 @@ delivery_streams:
     assert (block["bucket"], block["secret_access_key"]) == ("${BUCKET}", "${SECRET}")
 
 
+@pytest.mark.parametrize("key", ["destinations", "backup", "errors", "dynamic_partitioning"])
+def test_a_key_that_is_null_is_one_left_out(key: str) -> None:
+    """What a stream says is nothing, it does not say."""
+    (found,) = config.parse(
+        "x.yaml", f"delivery_streams: {{app: {{{key}: null, destination: {{type: folder, path: out}}}}}}"
+    ).streams.values()
+    assert list(found.destinations) == ["folder"]
+
+
 def test_errors_share_the_destination_s_connection() -> None:
     """An errors block of the destination's type that says nothing of the connection uses the destination's."""
     text = """
