@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from firehose.deserializers.deserializer import Deserializer, Misfit
 from firehose.deserializers.documents import Flaw, documents, no_match
+from firehose.deserializers.exact import Exact
 from firehose.deserializers.reading import Reader, Unforeseen
 from firehose.deserializers.seen import Seen
 from firehose.deserializers.values import Mismatch
@@ -54,6 +55,7 @@ class JsonTable:
         self, schema: TableSchema, deserializer: Deserializer, grows: bool = False, full: bool = False
     ) -> None:
         deserializer.require(schema)
+        deserializer = Exact(deserializer) if grows else deserializer
         self._schema = schema
         self._deserializer = deserializer
         self._grows = grows

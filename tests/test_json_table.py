@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -196,6 +197,34 @@ def rescued(columns: dict[str, str], document: str, **options: Any) -> tuple[dic
 def test_rescued(document: str, row: dict[str, Any], left: Any) -> None:
     """What does not fit a growing schema goes to `_rescued` as it was nested, and the rest of its row stays."""
     assert rescued({"n": "bigint", "s": "struct<a:int>", "list": "array<int>"}, document) == (row, left)
+
+
+@pytest.mark.parametrize(
+    ("document", "row"),
+    [
+        ('{"d":9007199254740993}', {"d": None}),
+        ('{"d":"9007199254740993"}', {"d": None}),
+        ('{"d":-12345678901234567890123}', {"d": None}),
+        ('{"d":9007199254740994}', {"d": 9007199254740994.0}),
+        ('{"d":0.12345678901234567}', {"d": 0.12345678901234567}),
+        ('{"d":1e300}', {"d": 1e300}),
+        ('{"t":"2026-03-01T00:00:00.1234567Z"}', {"t": None}),
+        ('{"t":"2026-03-01 00:00:00.123456001"}', {"t": None}),
+        ('{"t":"2026-03-01T00:00:00.500000000Z"}', {"t": datetime(2026, 3, 1, 0, 0, 0, 500_000, UTC)}),
+    ],
+)
+@pytest.mark.parametrize("copies", [1, 500])
+def test_what_a_column_would_keep_in_part_is_rescued(document: str, row: dict[str, Any], copies: int) -> None:
+    """A whole number that a double would round, and what is finer than a microsecond, stay whole beside their column,
+    whether read one by one or as a block; a schema that somebody gave rounds, as asked.
+    """
+    (name,) = row
+    columns = {"d": "double"} if name == "d" else {"t": "timestamp"}
+    found = table(columns, grows=True).read(rows([document.encode()] * copies))
+    left = None if row[name] is not None else document
+    assert found.table.to_pylist() == [{**row, "_rescued": left}] * copies
+    (given,) = table(columns).read(rows([document.encode()])).table.to_pylist()
+    assert given[name] is not None
 
 
 @pytest.mark.parametrize(
