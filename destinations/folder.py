@@ -82,10 +82,11 @@ class Folder:
         name = self._encoder.name(batch)
         self._target(name)
         with self._alone(name), self._told():
-            return self._encoder.deliver(batch, memo, partial(self._store, name), self._store_beside)
+            stores = partial(self._store, name, self._beside(name)), partial(self._store_companion, name)
+            return self._encoder.deliver(batch, memo, *stores)
 
-    def _store(self, name: str, chunks: Iterable[Piece]) -> int:
-        """The object under its name, whole or not at all."""
+    def _store(self, name: str, beside: str, chunks: Iterable[Piece]) -> int:
+        """The object under its name, whole or not at all. It grows in the file `beside`."""
         target = self._target(name)
         folder = posixpath.dirname(target)
 
@@ -96,13 +97,13 @@ class Folder:
         self._make_sure_of_room()
         self._disk.make_folder(self._partial)
         self._disk.make_folder(folder)
-        sent_bytes = self._written(self._beside(name), chunks, publish)
+        sent_bytes = self._written(beside, chunks, publish)
         self._count(sent_bytes)
         return sent_bytes
 
-    def _store_beside(self, name: str, content: bytes) -> None:
-        with self._alone(name):
-            self._store(name, [content])
+    def _store_companion(self, of: str, name: str, content: bytes) -> None:
+        """Objects side by side may bring the same one: it grows in a file of the object's that brings it."""
+        self._store(name, self._beside(f"{of}/{name}"), [content])
 
     def _make_sure_of_room(self) -> None:
         """Steps back at `limit_gib`. Files are counted once, and again at the limit: somebody may have made room."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +131,24 @@ async def test_two_destinations_in_one_place_have_each_their_schemas(shore: Shor
     kept = {name: shore.lake.joinpath(name).read_text() for name in shore.files() if "_schemas" in name}
     columns = {name: list(json.loads(text)["columns"]) for name, text in kept.items()}
     assert columns == {"app/_schemas/app-v0001.json": ["n", "word"], "app/_schemas/mine/app-v0001.json": ["n", "more"]}
+
+
+async def test_objects_side_by_side_bring_the_same_document(tmp_path: Path, threads: Threads) -> None:
+    """Cuts of one segment begin together: none of them fails since another is writing the version's document too."""
+    together = threading.Barrier(2, timeout=30)
+
+    class MeetingDisk(FlakyDisk):
+        def rename(self, source: str, target: str) -> None:
+            if "_schemas" in target and str(tmp_path / "lake") in target:
+                together.wait()
+            super().rename(source, target)
+
+    at = replace(site(threads, MeetingDisk()), schemas=str(tmp_path / "schemas"))
+    folder = Folder(FolderOptions.model_validate({"path": str(tmp_path / "lake"), "format": INFERRED}), at)
+    receipts = await asyncio.gather(*(deliver(folder, GOOD, first=first) for first in (0, 10)))
+    names = [name for receipt in receipts for name in receipt.objects]
+    found = [str(path.relative_to(tmp_path / "lake")) for path in (tmp_path / "lake").rglob("*") if path.is_file()]
+    assert sorted(found) == sorted([*names, "_schemas/app-v0001.json"])
 
 
 async def test_a_document_is_sent_without_the_condition_of_data(shore: Shore) -> None:
