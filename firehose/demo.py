@@ -1,8 +1,9 @@
 """The main job, to be watched: `python -m firehose.demo` (`make demo`).
 
 Runs the service as a process of its own in a new folder under `.demo`, posts sample events as a log agent would and
-some through the AWS API, shows which threshold trips when, waits for delivery, lists the objects and queries them.
-Exits 0 only if every accepted record is in an object. It talks to the service from outside alone, as any client does.
+some through the AWS API, shows which partition is cut when and where it lands, waits for delivery, lists the folders of
+the Parquet objects and queries them with `firehose query`. Exits 0 only if every accepted record is in an object. It
+talks to the service from outside alone, as any client does.
 """
 
 from __future__ import annotations
@@ -12,32 +13,37 @@ import base64
 import gzip
 import json
 import os
+import posixpath
 import random
 import signal
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.tree import Tree
 
-from firehose import config, sample
-from firehose.aws import Clients
+from firehose import sample
+from firehose.blocks import MIB
 from firehose.buffer.disk import LocalDisk
 from firehose.cli.client import Client, Service, ingest
-from firehose.cli.show import Failure, as_table, size
+from firehose.cli.show import Failure, size
 from firehose.runtime import Runtime
 
 FOLDER = ".demo"
 STREAM = "app"
-SIZE_MIB, INTERVAL_SECONDS = 1, 2
+SIZE_MIB, INTERVAL_SECONDS = 1, 4
 POSTS, EVENTS_PER_POST, PUT_RECORDS = 60, 400, 500
+START_MS = sample.START_MS - 240_000  # the events pass midnight on their way: two days
 PAUSE_SECONDS = 0.03  # between two posts: an agent sends as its host logs, not as fast as it can
-READY_SECONDS, DELIVERED_SECONDS, STOP_SECONDS, POLL_SECONDS = 20, 20, 20, 0.1
+READY_SECONDS, DELIVERED_SECONDS, STOP_SECONDS, QUERY_SECONDS, POLL_SECONDS = 60, 60, 60, 60, 0.1  # a slow machine's
 LOG_LINES = 30
 CONFIG = """\
 service:
@@ -45,21 +51,22 @@ service:
   data_dir: {data_dir}
   reserve_mib: 16
   log_format: json
-  log_level: debug           # tells of every sealed segment
+  log_level: debug           # tells of every cut
 delivery_streams:
   {stream}:
-    buffering: {{size_mib: {size}, interval_seconds: {interval}}}
+    buffering: {{size_mib: {size}, interval_seconds: {interval}}}      # of each partition
+    dynamic_partitioning: {{columns: [day(timestamp), service]}}
     destination:
       type: folder
       path: {objects}
-      prefix: "{stream}/dt=!{{timestamp:yyyy-MM-dd}}/"
+      prefix: {stream}/
       format: {{type: parquet, schema: infer}}
 """
-STATUS_QUERY = f"select status, count(*) as events from {STREAM} group by status order by events desc, status"
+STATUS_QUERY = f"select status, count(distinct trace_id) as events from {STREAM} group by status order by events desc"
 P95 = "round(quantile_cont(latency_ms, 0.95), 1) as p95_ms"
-LATENCY_QUERY = f"select service, {P95} from {STREAM} group by service order by p95_ms desc"
-CHART_ROWS = 20
-QUERY_MIB, SPILL_MIB = 512, 256
+LATENCY_QUERY = (
+    f"select service, {P95} from {STREAM} where timestamp_day = '2026-01-01' group by service order by p95_ms desc"
+)
 
 
 @dataclass(slots=True)
@@ -68,6 +75,7 @@ class Running:
 
     process: asyncio.subprocess.Process
     console: Console
+    lake: Lake
     port: asyncio.Future[int]
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
 
@@ -84,31 +92,65 @@ class Running:
     def _told(self, event: Mapping[str, Any]) -> None:
         if event.get("event") == "service.ready":
             self.port.set_result(int(event["port"]))
-        if event.get("event") == "segment.sealed":
-            by_size = event["size_bytes"] >= SIZE_MIB * 1024 * 1024
-            what = f"{SIZE_MIB} MiB is full" if by_size else f"{INTERVAL_SECONDS} s are over"
-            self.console.print(f"  {what}: {event['records']:,} records, {size(event['size_bytes'])}, sealed")
-        if event.get("event") == "segment.delivered":
-            self.console.print(f"    delivered {event['delivered']:,} records as {size(event['sent_bytes'])}")
+        if event.get("event") == "partition.cut":
+            by_size = event["size_bytes"] >= SIZE_MIB * MIB
+            why = f"{SIZE_MIB} MiB of a partition is full" if by_size else f"a partition is {INTERVAL_SECONDS} s old"
+            self.console.print(f"  {why}: cut with {event['records']:,} records, {size(event['size_bytes'])}")
+        if event.get("event") == "segment.delivered" and event.get("objects"):
+            where = self.lake.folder_of(event["segment"])
+            self.console.print(
+                f"    {where}/: {event['delivered']:,} records as {size(event['sent_bytes'])} of Parquet"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """An object, and what its own footer says."""
+
+    name: str
+    size_bytes: int
+    records: int
+    segment: str
+
+
+@dataclass(slots=True)
+class Lake:
+    """The folder that the objects land in. Each is read once."""
+
+    path: str
+    _known: dict[str, Landed] = field(default_factory=dict)
+
+    def objects(self) -> list[Landed]:
+        disk = LocalDisk()
+        for stored in disk.tree(self.path):
+            if stored.name.endswith(".parquet") and stored.name not in self._known:
+                footer = pq.read_metadata(pa.BufferReader(disk.read(posixpath.join(self.path, stored.name))))
+                segment = f"{STREAM}/{footer.metadata[b'firehose.segment'].decode()}"
+                self._known[stored.name] = Landed(stored.name, stored.size_bytes, footer.num_rows, segment)
+        return sorted(self._known.values(), key=lambda one: one.name)
+
+    def folder_of(self, segment: str) -> str:
+        return next((posixpath.dirname(one.name) for one in self.objects() if one.segment == segment), "nowhere")
 
 
 async def demo(console: Console, folder: str) -> None:
     """The whole of it. Raises `Failure`."""
-    disk = LocalDisk()
+    disk, config = LocalDisk(), f"{folder}/firehose.yaml"
     disk.make_folder(folder)
-    disk.replace(f"{folder}/firehose.yaml", configuration(folder).encode())
-    _title(console, f"Starting the service: firehose serve -c {folder}/firehose.yaml")
-    running = await _started(f"{folder}/firehose.yaml", console)
+    disk.replace(config, configuration(folder).encode())
+    lake = Lake(f"{folder}/objects")
+    _title(console, f"Starting the service: firehose serve -c {config}")
+    running = await _started(config, console, lake)
     following = asyncio.create_task(running.follow())
     try:
         async with asyncio.timeout(READY_SECONDS):
             port = await running.port
-        console.print(f"  ready on 127.0.0.1:{port}")
+        console.print(f"  ready on 127.0.0.1:{port}; objects by day and service, as Parquet")
         async with Client(Service(f"http://127.0.0.1:{port}")) as client:
             sent = await _send(client, console)
             await _deliver(client, console, sent)
         await _stop(running, console)
-        _show(console, folder, sent)
+        await _show(console, config, lake, sent)
     except (Failure, TimeoutError) as error:
         last = "\n".join(running.tail)
         raise Failure(f"{error or 'it took too long'}\nThe service's log ends with:\n{last}") from error
@@ -121,6 +163,7 @@ async def demo(console: Console, folder: str) -> None:
 
 def configuration(folder: str) -> str:
     """The service's file. JSON's quotes are YAML's too: a path may hold anything."""
+    folder = os.path.abspath(folder)
     return CONFIG.format(
         data_dir=json.dumps(f"{folder}/data"),
         objects=json.dumps(f"{folder}/objects"),
@@ -130,16 +173,16 @@ def configuration(folder: str) -> str:
     )
 
 
-async def _started(path: str, console: Console) -> Running:
+async def _started(path: str, console: Console, lake: Lake) -> Running:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "firehose.cli", "serve", "-c", path, stderr=asyncio.subprocess.PIPE
     )
-    return Running(process, console, asyncio.get_running_loop().create_future())
+    return Running(process, console, lake, asyncio.get_running_loop().create_future())
 
 
 async def _send(client: Client, console: Console) -> int:
     """Posts gzipped NDJSON as a log agent does, then one PutRecordBatch; how many records were accepted."""
-    events = sample.events(random.Random(1))
+    events = sample.events(random.Random(1), START_MS)
     _title(
         console, f"Sending {POSTS * EVENTS_PER_POST:,} events: POST {ingest(STREAM)}, {EVENTS_PER_POST} at a time, gzip"
     )
@@ -180,13 +223,17 @@ async def _put_record_batch(client: Client, events: Sequence[bytes]) -> int:
 
 async def _deliver(client: Client, console: Console, sent: int) -> None:
     """Waits until the thresholds have sent everything on its way, then adds it all up."""
-    _title(console, f"Waiting: what is still buffered goes when {INTERVAL_SECONDS} s are over")
-    async with asyncio.timeout(DELIVERED_SECONDS):
-        while True:
-            (stream,) = await client.ask("GET", "/v1/streams", {})
-            if stream["destinations"] and stream["destinations"][0]["delivered"] >= sent:
-                break
-            await asyncio.sleep(POLL_SECONDS)
+    _title(console, f"Waiting: what a partition still holds goes when it is {INTERVAL_SECONDS} s old")
+    columns = (BarColumn(), TextColumn("{task.completed:,} of {task.total:,} records delivered"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=sent)
+        async with asyncio.timeout(DELIVERED_SECONDS):
+            while True:
+                (stream,) = await client.ask("GET", "/v1/streams", {})
+                bar.update(task, completed=sum(place["delivered"] for place in stream["destinations"]))
+                if bar.finished:
+                    break
+                await asyncio.sleep(POLL_SECONDS)
     (place,) = stream["destinations"]
     ends = {name: place[name] for name in ("delivered", "dropped", "dead", "buffered")}
     _title(console, "Adding up")
@@ -205,36 +252,64 @@ async def _stop(running: Running, console: Console) -> None:
     console.print("  the service has stopped: everything was delivered, nothing is left in its buffer")
 
 
-def _show(console: Console, folder: str, sent: int) -> None:
-    """The objects, and what a query over them finds, as `firehose query` does it."""
-    from firehose.lake import places  # DuckDB takes a while to load, and nothing else here needs it
-    from firehose.lake.engine import Bounds
-    from firehose.lake.views import Views
-
-    place = places.of_stream(config.load(f"{folder}/firehose.yaml"), STREAM, None, LocalDisk(), Clients())
-    objects, _ = place.objects()
-    _title(console, f"Objects in {place.shelf.address()}")
-    as_table(("object", "size"), [(one.stored.name, size(one.stored.size_bytes)) for one in objects])
-    views = Views(Bounds(QUERY_MIB, SPILL_MIB, f"{folder}/spill"))
-    with closing(views):
-        views.add(place, objects, [STREAM])
-        ((count,),) = views.ask(f"select count(*) from {STREAM}", 1).rows
-        if count != sent:
-            raise Failure(f"the objects hold {count:,} records, {sent:,} were accepted")
-        console.print(f"  {count:,} records in {len(objects)} objects")
-        for query in (STATUS_QUERY, LATENCY_QUERY):
-            _title(console, f'firehose query -c {folder}/firehose.yaml "{query}"')
-            answer = views.ask(query, CHART_ROWS)
-            _chart(console, answer.columns, [(str(label), value) for label, value in answer.rows])
+async def _show(console: Console, config: str, lake: Lake, sent: int) -> None:
+    """The objects in their folders, and what `firehose query` finds in them."""
+    _title(console, f"{len(lake.objects())} objects in {lake.path}, by folder")
+    console.print(_tree(lake))
+    queries = (STATUS_QUERY, LATENCY_QUERY)
+    async with asyncio.timeout(QUERY_SECONDS):
+        charts = await asyncio.gather(*(_asked(config, query) for query in queries))
+    make_sure(lake.objects(), charts[0], sent)
+    console.print(f"  every one of the {sent:,} accepted records is in them, once")
+    for query, bars in zip(queries, charts, strict=True):
+        _title(console, f'firehose query -c {config} "{query}"')
+        _chart(console, bars)
 
 
-def _chart(console: Console, columns: Sequence[str], bars: Sequence[tuple[str, float]], width: int = 40) -> None:
+def make_sure(objects: Sequence[Landed], bars: Sequence[Mapping[str, Any]], sent: int) -> None:
+    """As many rows as records were sent, and as many different ones: each is there, once. Raises `Failure`."""
+    rows, different = sum(one.records for one in objects), sum(bar["events"] for bar in bars)
+    if (rows, different) != (sent, sent):
+        raise Failure(f"the objects hold {rows:,} records, {different:,} different ones; {sent:,} were accepted")
+
+
+def _tree(lake: Lake) -> Tree:
+    """Folders of folders, the innermost with what is in it."""
+    tree, nodes = Tree(f"{STREAM}/", guide_style="dim"), dict[str, Tree]()
+    for folder, group in groupby(lake.objects(), key=lambda one: posixpath.dirname(one.name)):
+        inside = list(group)
+        _, day, service = folder.split("/")
+        if day not in nodes:
+            nodes[day] = tree.add(f"{day}/")
+        records, size_bytes = sum(one.records for one in inside), sum(one.size_bytes for one in inside)
+        objects = f"{len(inside)} object{'s' if len(inside) > 1 else ' '}"
+        nodes[day].add(f"{service + '/':<18} {objects}  {records:>6,} records  {size(size_bytes):>10}")
+    return tree
+
+
+async def _asked(config: str, query: str) -> list[dict[str, Any]]:
+    """The rows, from the command itself."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "firehose.cli", "query", "-c", config, "--json", query),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    found, said = await process.communicate()
+    if process.returncode:
+        raise Failure(f"firehose query ended with status {process.returncode}: {said.decode(errors='replace')}")
+    rows: list[dict[str, Any]] = json.loads(found)
+    return rows
+
+
+def _chart(console: Console, rows: Sequence[Mapping[str, Any]], width: int = 40) -> None:
+    """A bar for each row of a label and a number."""
     block = "█" if console.encoding.startswith("utf") else "#"
-    longest = max(value for _, value in bars)
-    console.print(f"  {columns[0]:<10} {columns[1]:>{width + 11}}", style="dim")
-    for label, value in bars:
+    label, number = rows[0]
+    longest = max(row[number] for row in rows)
+    console.print(f"  {label:<10} {number:>{width + 11}}", style="dim")
+    for name, value in (row.values() for row in rows):
         bar = f"{block * max(1, round(width * value / longest)):<{width}}"
-        console.print(f"  {label:<10} [cyan]{bar}[/cyan] {value:>10,}")
+        console.print(f"  {name:<10} [cyan]{bar}[/cyan] {value:>10,}")
 
 
 def _title(console: Console, text: str) -> None:
@@ -243,7 +318,7 @@ def _title(console: Console, text: str) -> None:
 
 def main() -> int:
     console = Console(highlight=False, soft_wrap=True)
-    folder = os.path.abspath(f"{FOLDER}/{Runtime().lane_name()}")
+    folder = f"{FOLDER}/{Runtime().lane_name()}"
     try:
         asyncio.run(demo(console, folder))
     except Failure as error:

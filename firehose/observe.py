@@ -263,3 +263,8 @@ def torn(path: str, offset: int, size_bytes: int) -> None:
 
 def segment_sealed(segment: Segment) -> None:
     log.debug("segment.sealed", segment=str(segment), records=segment.count, size_bytes=segment.size_bytes)
+
+
+def partition_cut(segment: Segment) -> None:
+    """Its name is of the user's data, and stays out of the log."""
+    log.debug("partition.cut", segment=str(segment), records=segment.count, size_bytes=segment.size_bytes)

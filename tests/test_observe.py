@@ -84,6 +84,7 @@ def test_json_logs(capsys: pytest.CaptureFixture[str]) -> None:
         observe.configure("json", "info")
         observe.segment_delivered("app", "lake", segment([b"secret"]), Totals(delivered=1), 2_000_000_000_000)
         observe.segment_sealed(segment([b"secret"]))
+        observe.partition_cut(segment([b"secret"]))
         observe.delivery_failed("app", "lake", segment([b"secret"]), "because")
     finally:
         structlog.reset_defaults()

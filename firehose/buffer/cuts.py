@@ -245,6 +245,7 @@ class CutOutbox(Outgoing):
         cut = one.cut()
         self._cuts[cut.segment.key] = cut
         self.made += 1
+        observe.partition_cut(cut.segment)
         self.offer(cut.segment)
 
     def _again(self, cut: Cut) -> None:

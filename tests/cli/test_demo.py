@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from firehose.cli.show import Failure
+from firehose.demo import Landed, make_sure
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -17,20 +22,33 @@ def run(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo_delivers_everything(tmp_path: Path) -> None:
-    """It exits 0, both thresholds trip, everything adds up, and the objects are where it says."""
+    """It exits 0, both thresholds trip, everything adds up, and the objects are where it says: by day and service."""
     result = run(tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     for said in (
-        "1 MiB is full",
-        "2 s are over",
+        "1 MiB of a partition is full",
+        "a partition is 4 s old",
         "24,500 delivered",
         "imbalance 0",
-        "24,500 records in",
+        "every one of the 24,500 accepted records is in them, once",
         "firehose query",
-        "checkout",
+        "timestamp_day=2026-01-01/\n",
+        "service=checkout/",
     ):
         assert said in result.stdout
-    assert len(list(tmp_path.glob(".demo/*/objects/app/dt=*/*.parquet"))) > 1
+    assert "nowhere" not in result.stdout
+    folders = {path.parent.relative_to(path.parents[2]) for path in tmp_path.glob(".demo/*/objects/app/*/*/*.parquet")}
+    services = ("accounts", "catalog", "checkout", "gateway", "search")
+    days = ("2025-12-31", "2026-01-01")
+    assert folders == {Path(f"timestamp_day={day}/service={name}") for day in days for name in services}
+
+
+@pytest.mark.parametrize(("records", "different"), [((3, 1), 4), ((3, 3), 5), ((3, 2), 4)])
+def test_what_is_missing_or_doubled_is_a_failure(records: tuple[int, int], different: int) -> None:
+    """Objects with fewer records than were accepted, with more, or with as many but one of them twice, fail it."""
+    objects = [Landed(f"{count}.parquet", 1, count, "") for count in records]
+    with pytest.raises(Failure, match="5 were accepted"):
+        make_sure(objects, [{"status": 200, "events": different}], 5)
 
 
 def test_a_demo_that_fails_says_so(tmp_path: Path) -> None:
