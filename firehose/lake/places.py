@@ -7,8 +7,9 @@ a longer prefix, schemas, and files that are not finished.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from destinations.folder import FolderOptions
 from destinations.s3 import S3Options
@@ -20,6 +21,7 @@ from firehose.lake.names import columns, is_data
 from firehose.letters.shelf import FolderShelf, S3Shelf, Shelf
 from firehose.model import Stored
 from firehose.naming import ERROR_TYPES, zone_named
+from firehose.objects import ObjectOptions
 from firehose.stream_config import StreamConfig
 from firehose.yaml_file import nearest
 
@@ -60,12 +62,29 @@ class Place:
         zone = zone_named(names.time_zone)
         found = []
         bears_name = re.compile(rf"(^|/){re.escape(self.stream.name)}-\d+-\d{{4}}(-\d\d){{5}}-[0-9a-f-]{{36}}[^/]*$")
+        elsewhere = list(self._elsewhere())
         for stored in self.shelf.items(self.block.fixed_prefix()):
+            if any(theirs(stored.name) for theirs in elsewhere):
+                continue
             if is_data(stored.name, self.stream.name, names, zone):
                 found.append(Object(stored, self._kind(stored.name), columns(stored.name)))
             elif bears_name.search(stored.name) and ERROR_TYPES.isdisjoint(stored.name.split("/")):
                 strays += 1
         return sorted(found, key=lambda one: one.stored.name), strays
+
+    def _elsewhere(self) -> Iterator[Callable[[str], bool]]:
+        """Whether a name is of another block of the stream's in the same place. A prefix that begins with a partition's
+        key fits nearly all names: of two that fit, the one that begins with more than that is meant.
+        """
+        stream, here = self.stream, self.block.container()
+        if isinstance(stream.errors, ObjectOptions) and stream.errors.container() == here:
+            errors = stream.errors.error_names()
+            yield lambda name: errors.error_type(name, stream.name) is not None
+        beside = [one for one in stream.destinations.values() if isinstance(one, ObjectOptions)]
+        for other in (one for one in beside if one.container() == here):
+            if len(other.fixed_prefix()) > len(self.block.fixed_prefix()):
+                names = other.names()
+                yield partial(is_data, stream=stream.name, names=names, zone=zone_named(names.time_zone))
 
     def _kind(self, name: str) -> str:
         """What an object holds: its name tells, unless `file_extension` hides it; then the configuration does."""
@@ -77,10 +96,13 @@ class Place:
     def nothing_yet(self) -> str:
         """That there is no object, and when there will be."""
         buffering = self.stream.options.buffering
+        size, seconds = f"{buffering.size_mib:g} MiB", f"{buffering.interval_seconds:g} seconds"
+        due = f"{size} are buffered or {seconds} are over"
+        if self.stream.partitions(self.block):
+            due = f"a partition has {size} or is {seconds} old"
         return (
-            f"{self.stream.name} has no objects in {self.address} yet: they come once {buffering.size_mib:g} MiB are"
-            f" buffered or {buffering.interval_seconds:g} seconds are over; firehose flush {self.stream.name} sends"
-            " what there is"
+            f"{self.stream.name} has no objects in {self.address} yet: they come once {due};"
+            f" firehose flush {self.stream.name} sends what there is"
         )
 
 
