@@ -148,7 +148,7 @@ async def test_objects_side_by_side_bring_the_same_document(tmp_path: Path, thre
     receipts = await asyncio.gather(*(deliver(folder, GOOD, first=first) for first in (0, 10)))
     names = [name for receipt in receipts for name in receipt.objects]
     found = [str(path.relative_to(tmp_path / "lake")) for path in (tmp_path / "lake").rglob("*") if path.is_file()]
-    assert sorted(found) == sorted([*names, "_schemas/app-v0001.json"])
+    assert sorted(found) == sorted([*names, "_schemas/far/app-v0001.json"])
 
 
 async def test_a_document_is_sent_without_the_condition_of_data(shore: Shore) -> None:
