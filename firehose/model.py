@@ -14,7 +14,7 @@ Records travel as Arrow record batches. The columns have fixed names and types:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
@@ -129,7 +129,8 @@ class Batch:
 
     `slices()` may be called again and again: each call yields the same rows, cut at the same places. A slice
     has the columns of `ROW_SCHEMA`, then `meta` and `refused` where a row of it has one. `ranges` are what its records
-    were taken from; of a cut, they hold others' records too.
+    were taken from; of a cut, they hold others' records too. `numbers` tells for each `row` the sequence number of its
+    record, where that is not as many behind the segment's first.
     """
 
     segment: Segment
@@ -137,6 +138,7 @@ class Batch:
     partition: str = ""
     common: bool = False  # of error documents: every destination of the stream sets down these very ones
     ranges: tuple[Range, ...] = ()  # left out: the segment's own
+    numbers: Callable[[], Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
         if not self.ranges:

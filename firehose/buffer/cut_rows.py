@@ -48,6 +48,10 @@ class CutRows:
             yield from self._originals(key, came[whole], numbers[whole] + base)
             base += len(came)
 
+    def sequence_numbers(self) -> list[int]:
+        """Of the records in the order of their numbers, each within its lane."""
+        return [key[2] + ordinal for key in self.cut.of for ordinal in self._numbers(key)[0].tolist()]
+
     def _pieces(self) -> Iterator[pa.RecordBatch]:
         base = 0
         for key in self.cut.of:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -19,7 +19,7 @@ from firehose.buffer.cut_rows import CutRows
 from firehose.buffer.groups import MARK, Cut, Group, hash_of
 from firehose.buffer.outgoing import Outgoing
 from firehose.contracts import Disk
-from firehose.model import Batch, Outcome, Segment, SegmentKey, Totals
+from firehose.model import Batch, Outcome, Range, Segment, SegmentKey, Totals
 from firehose.partitions import ActivePartitions
 from firehose.runtime import Runtime, utc
 
@@ -48,6 +48,8 @@ class Ends(Protocol):
     """Whoever keeps the segments, and is told what became of their records."""
 
     gathering: Gathering
+
+    def ranges(self, keys: Iterable[SegmentKey]) -> Iterator[Range]: ...
 
     def ended(self, place: tuple[str, str], totals: Totals, records: Mapping[SegmentKey, int]) -> None: ...
 
@@ -168,7 +170,8 @@ class CutOutbox(Outgoing):
 
     async def read(self, segment: Segment) -> Batch:
         rows = self._rows(segment)
-        return Batch(segment, rows.records, rows.cut.partition)
+        ranges = joined(self._shelf.ranges(rows.cut.of))
+        return Batch(segment, rows.records, rows.cut.partition, ranges=ranges, numbers=rows.sequence_numbers)
 
     async def kept(self, segment: Segment) -> Iterable[Outcome] | None:
         return self._rows(segment)
@@ -262,3 +265,14 @@ class CutOutbox(Outgoing):
         self._active[partition] -= 1
         if not self._active[partition]:
             del self._active[partition]
+
+
+def joined(ranges: Iterable[Range]) -> tuple[Range, ...]:
+    """Ranges that follow each other are one."""
+    made: list[Range] = []
+    for one in ranges:
+        if made and (made[-1].lane, made[-1].end) == (one.lane, one.first):
+            made[-1] = Range(one.lane, made[-1].first, one.end)
+        else:
+            made.append(one)
+    return tuple(made)

@@ -7,7 +7,7 @@ ledger calls it delivered to all of them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,7 +17,7 @@ from firehose.buffer.groups import Group, groups, is_cut
 from firehose.buffer.ledger import Book, Ledger, Place
 from firehose.buffer.outgoing import Outgoing
 from firehose.contracts import Disk
-from firehose.model import Batch, Outcome, Segment, SegmentKey, Totals
+from firehose.model import Batch, Outcome, Range, Segment, SegmentKey, Totals
 from firehose.runtime import Threads
 
 
@@ -170,6 +170,11 @@ class Shelf:
         self._arrived(place, segment.key)
         cuts.make_room(self._bytes[segment.stream])
         await cuts.finish([segment.key])
+
+    def ranges(self, keys: Iterable[SegmentKey]) -> Iterator[Range]:
+        """Of those segments that are on the shelf, as all are of which a group is not delivered."""
+        for segment in (self._shelved[key].segment for key in keys if key in self._shelved):
+            yield Range(segment.lane, segment.first, segment.end)
 
     def ended(self, place: tuple[str, str], totals: Totals, records: Mapping[SegmentKey, int]) -> None:
         """The ledger has a cut as delivered: its totals, and how many records of each segment."""

@@ -38,29 +38,33 @@ def refused_by_intake(rows: pa.RecordBatch) -> Rejections:
     return Rejections(table.set_column(5, whole.schema.field("message"), messages))
 
 
-def batches(segment: Segment, rejections: Rejections, ended_ms: int, *, common: bool = False) -> Iterator[Batch]:
-    """One batch of error documents for each error-output-type, in the order of their names."""
+def batches(given: Batch, rejections: Rejections, ended_ms: int, *, common: bool = False) -> Iterator[Batch]:
+    """One batch of error documents for each error-output-type of a batch's rows, in the order of their names."""
     types = rejections.table.column("error_type")
     for error_type in sorted(types.unique().to_pylist()):
-        written = partial(_writing(segment, error_type), ended_ms=ended_ms)
-        chosen = partial(_documents, rejections.table, error_type, written)
-        yield Batch(segment, chosen, error_type, common)
+        chosen = partial(_documents, given, rejections.table, error_type, ended_ms)
+        yield Batch(given.segment, chosen, error_type, common)
 
 
 Row = Mapping[str, Any]  # of `REJECTION_SCHEMA`
 
 
-def _writing(segment: Segment, error_type: str) -> Callable[..., Mapping[str, object]]:
+def _writing(given: Batch, error_type: str) -> Callable[..., Mapping[str, object]]:
     """How AWS writes documents of that type."""
     if error_type == CONVERSION:
-        return partial(_conversion, segment.first)
-    return partial(_identified, segment, IDS[error_type]) if error_type in IDS else _usual
+        return partial(_conversion, _sequence_numbers(given))
+    return partial(_identified, given.segment, IDS[error_type]) if error_type in IDS else _usual
 
 
-def _documents(
-    table: pa.Table, error_type: str, written: Callable[[Row], Mapping[str, object]]
-) -> Iterator[pa.RecordBatch]:
+def _sequence_numbers(given: Batch) -> Callable[[int], int]:
+    """That of a record, by its row."""
+    first = given.segment.first
+    return given.numbers().__getitem__ if given.numbers is not None else lambda row: first + row
+
+
+def _documents(given: Batch, table: pa.Table, error_type: str, ended_ms: int) -> Iterator[pa.RecordBatch]:
     """A few at a time: each record becomes Python objects, and a segment has many."""
+    written = partial(_writing(given, error_type), ended_ms=ended_ms)
     for rows in table.to_batches(max_chunksize=SLICE_ROWS):
         chosen = rows.filter(pc.equal(rows.column("error_type"), error_type))
         if chosen.num_rows:
@@ -94,8 +98,7 @@ def _usual(row: Row, ended_ms: int) -> dict[str, object]:
     }
 
 
-def _conversion(first: int, row: Row, ended_ms: int) -> dict[str, object]:
-    """Of a segment whose first record has that sequence number."""
+def _conversion(number: Callable[[int], int], row: Row, ended_ms: int) -> dict[str, object]:
     return {
         "attemptsMade": row["attempts"],
         "arrivalTimestamp": row["arrival_ms"],
@@ -103,7 +106,7 @@ def _conversion(first: int, row: Row, ended_ms: int) -> dict[str, object]:
         "lastErrorMessage": row["message"],
         "attemptEndingTimestamp": ended_ms,
         "rawData": b64encode(row["record"]).decode(),
-        "sequenceNumber": str(first + row["row"]),
+        "sequenceNumber": str(number(row["row"])),
         "subSequenceNumber": row["part"] or 0,
         **_extra(row),
     }

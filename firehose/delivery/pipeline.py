@@ -156,7 +156,7 @@ class Pipeline:
                 if (tally := passes.tally) is None:
                     tally = await self.threads.run(passes.complete)
                 receipt = await self._with_letters(line, given, passes, tally, receipt)
-                return await self._conclude(segment, line, tally, receipt, attempts)
+                return await self._conclude(given, line, tally, receipt, attempts)
 
     async def give_up(self, segment: Segment, failure: Retry, attempts: int) -> Totals:
         """Sends every row that would have been delivered, and has not arrived, to the error output instead."""
@@ -166,7 +166,7 @@ class Pipeline:
                 refused = await self.threads.run(partial(_all_refused, passes, line.destination, failure, attempts))
                 tally = passes.complete()
                 receipt = await self._with_letters(line, given, passes, tally, Receipt(refused=refused))
-                return await self._conclude(segment, line, tally, receipt, attempts)
+                return await self._conclude(given, line, tally, receipt, attempts)
 
     async def _with_letters(self, line: Line, given: Batch, passes: Passes, tally: Tally, receipt: Receipt) -> Receipt:
         """What the destination refused, as the user sent it: what transforms made of it cannot be sent again."""
@@ -176,13 +176,13 @@ class Pipeline:
 
     async def _part(self, segment: Segment, line: Line, parts: Parts) -> Totals:
         """Stage one: what goes on is gathered by partition, the rest ends here. Once parted, nothing is sent again."""
-        _, passes = await self._passes(segment, line)
+        given, passes = await self._passes(segment, line)
         totals = Totals()
         if not parts.parted(segment):
             totals, rejected = await self.threads.run(lambda: parting.ended(passes.again(), segment.count))
             self._tell_of_damage(segment, totals.damaged)
             if rejected:
-                await self._set_down(segment, line.errors, rejected, common=True)
+                await self._set_down(given, line.errors, rejected, common=True)
         await parts.part(segment, totals)
         self.prepared.discard(segment.key)
         return totals
@@ -218,15 +218,16 @@ class Pipeline:
                 async with aclosing(made), aclosing(ready):
                     await self.outbox.keep(segment, ready)
 
-    async def _conclude(self, segment: Segment, line: Line, tally: Tally, receipt: Receipt, attempts: int) -> Totals:
+    async def _conclude(self, given: Batch, line: Line, tally: Tally, receipt: Receipt, attempts: int) -> Totals:
         """Writes what was rejected to the error output, then commits how everything ended."""
+        segment = given.segment
         damaged = segment.count - tally.records
         if damaged < 0 or len(receipt.refused) > tally.delivered:
             raise BrokenLaw(f"{segment}: {tally.records} records read, {len(receipt.refused)} rows refused of {tally}")
         self._tell_of_damage(segment, damaged)
         for rejected, common in ((tally.rejected, True), (_attempted(receipt.refused, attempts), False)):
             if rejected:
-                await self._set_down(segment, line.errors, rejected, common)
+                await self._set_down(given, line.errors, rejected, common)
         totals = Totals(
             delivered=tally.delivered - len(receipt.refused),
             dropped=tally.dropped,
@@ -244,11 +245,11 @@ class Pipeline:
         if damaged:
             observe.damaged(f"{segment}: {damaged} of {segment.count} records are lost; its file is kept")
 
-    async def _set_down(self, segment: Segment, errors: Destination, rejected: Rejections, common: bool) -> None:
+    async def _set_down(self, given: Batch, errors: Destination, rejected: Rejections, common: bool) -> None:
         ended_ms = self.runtime.now_ms()
-        for letters in dead_letters.batches(segment, rejected, ended_ms, common=common):
+        for letters in dead_letters.batches(given, rejected, ended_ms, common=common):
             try:
-                await errors.deliver(letters, self.outbox.memo(segment))
+                await errors.deliver(letters, self.outbox.memo(given.segment))
             except (Retry, Refused) as failure:
                 raise ErrorOutputFailed(f"the error output fails: {failure.reason}") from failure
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 
+import pyarrow as pa
 import pytest
 from disk_buffer import LEDGER, ROOT, STREAM
 from faulty_disk import Fault
-from parted import PartedBuffer, name_of
+from parted import Objects, PartedBuffer, name_of
 from virtual_time import passed, run
 
 from firehose.buffer import layout
 from firehose.buffer.cuts import Thresholds
 from firehose.buffer.groups import is_cut
 from firehose.buffer.ledger import read_book
-from firehose.contracts import Refused, Retry
-from firehose.model import Totals
+from firehose.contracts import Memo, Refused, Retry
+from firehose.delivery.dead_letters import CONVERSION
+from firehose.model import Batch, Range, Receipt, Rejections, Totals
 
 BOTH = ("far", "near")
 
@@ -276,6 +280,42 @@ def test_lost_outcome_is_made_anew() -> None:
         buffer.check_sums()
 
     in_buffer(scenario)
+
+
+def test_where_the_records_of_a_cut_lie() -> None:
+    """A cut tells which runs of the log its records were taken from, and each letter of it its record's own sequence
+    number, also after a crash.
+    """
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        far = buffer.far["far"] = Inconvertible()
+        await buffer.put(b"a1|b1", b"b2")
+        await buffer.put(b"a2", b"b3|b4", b"b5")
+        await buffer.crash()
+        await buffer.put(b"a3", b"!", b"b6")
+        await buffer.flush()
+        one, other = (segment.lane for segment in buffer.sealed[1:])
+        assert far.ranges == [(Range(one, 0, 5), Range(other, 0, 3))] * 2
+        letters = [json.loads(letter) for rows in buffer.errors.stored.values() for letter in rows]
+        told = {(b64decode(one["rawData"]), one["sequenceNumber"]) for one in letters if "sequenceNumber" in one}
+        a, b = {(b"a1", "0"), (b"a2", "2"), (b"a3", "0")}, {(b"b1", "0"), (b"b2", "1"), (b"b5", "4"), (b"b6", "2")}
+        assert told == a | b | {(b"b3|b4", "3")}
+        buffer.check_sums()
+
+    in_buffer(scenario)
+
+
+class Inconvertible(Objects):
+    """Remembers what came from where, and takes none of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranges: list[tuple[Range, ...]] = []
+
+    async def deliver(self, batch: Batch, memo: Memo) -> Receipt:
+        self.ranges.append(batch.ranges)
+        refused = [Rejections.of(rows, CONVERSION, "Malformed", "no number").table for rows in batch.slices()]
+        return Receipt(refused=Rejections(pa.concat_tables(refused)))
 
 
 def test_fold_forgets_what_is_gone() -> None:

@@ -6,7 +6,8 @@ import base64
 import json
 
 import pyarrow as pa
-from batches import rows, segment
+from batches import batch as taken
+from batches import rows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ TEXT = st.text(max_size=20)
 
 def documents(rejections: Rejections) -> dict[str, list[dict[str, object]]]:
     found = {}
-    for batch in batches(segment(), rejections, 99):
+    for batch in batches(taken([b"x"]), rejections, 99):
         lines = [line for part in batch.slices() for line in part.column("record").to_pylist()]
         found[batch.partition] = [json.loads(line) for line in lines]
     return found
@@ -52,7 +53,7 @@ def test_failed_conversions_have_members_of_their_own() -> None:
     refused = Rejections.of(part, CONVERSION, "DataFormatConversion.MalformedData", "Data does not match", 3)
     told = {"dataCatalogTable": {"databaseName": "db", "tableName": "t"}}
     extra = refused.table.set_column(8, REJECTION_SCHEMA.field("extra"), pa.array([json.dumps(told)], pa.string()))
-    (batch,) = batches(segment([b"x"] * 3, first=1000), Rejections(extra), 99)
+    (batch,) = batches(taken([b"x"] * 3, first=1000), Rejections(extra), 99)
     (slice_,) = batch.slices()
     (line,) = slice_.column("record").to_pylist()
     document = json.loads(line)
@@ -73,7 +74,7 @@ def test_failed_conversions_have_members_of_their_own() -> None:
 def test_batches_are_like_any_other() -> None:
     """Error batches have the columns of every batch, keep their rows' ordinals, and can be read again."""
     rejections = Rejections.of(rows([b"a", b"b", b"c"]).slice(1), "t", "c", "m")
-    (batch,) = batches(segment([b"a", b"b", b"c"]), rejections, 99)
+    (batch,) = batches(taken([b"a", b"b", b"c"]), rejections, 99)
     first, again = ([part.to_pydict() for part in batch.slices()] for _ in range(2))
     assert first == again
     (part,) = batch.slices()
@@ -83,7 +84,7 @@ def test_batches_are_like_any_other() -> None:
 
 def test_no_rejections_no_batches() -> None:
     """Where nothing was rejected nothing is written."""
-    assert list(batches(segment(), Rejections(), 99)) == []
+    assert list(batches(taken([b"x"]), Rejections(), 99)) == []
 
 
 def test_what_intake_said_is_split_at_the_first_colon() -> None:
