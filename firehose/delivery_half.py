@@ -195,8 +195,9 @@ class DeliveryHalf:
         ]
         versions = {name: sorted(v) for name, v in self._shelf.versions().items()}
         removed, hooks = dict(self._retention.removed), self._watch.said()
-        partitions = dict(self._workshop.shared.of(ActivePartitions).counted())
-        return {"places": places, "versions": versions, "expired": removed, "hooks": hooks, "partitions": partitions}
+        active = self._workshop.shared.of(ActivePartitions)
+        partitions = {"partitions": dict(active.counted()), "exceeding": dict(active.exceeding())}
+        return {"places": places, "versions": versions, "expired": removed, "hooks": hooks, **partitions}
 
     async def drain(self, seconds: float) -> None:
         """Delivers what can be delivered at the first try, for at most that long; also what partitions gathered."""

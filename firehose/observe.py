@@ -90,6 +90,12 @@ METRICS: Mapping[str, Described] = {
     "firehose_active_partitions": Described(
         "gauge", ("stream",), "dynamic partitions with rows still to be delivered", "PartitionCount"
     ),
+    "firehose_exceeding_records": Described(
+        "counter",
+        ("stream",),
+        "records that would have opened a partition past the limit, since the delivery half started",
+        "PartitionCountExceeded, as a count",
+    ),
     "firehose_cuts": Described("counter", ONE, "cuts of dynamic partitions made, since the delivery half started"),
     "firehose_oldest_record_age_seconds": Described(
         "gauge", ONE, "age of the oldest record not yet at its end; 0 when there is none", "DeliveryTo*.DataFreshness"
@@ -225,9 +231,10 @@ class Libraries(logging.Handler):
         log.log(level, "library.said", library=record.name, message=record.getMessage(), exc_info=record.exc_info)
 
 
-def segment_delivered(stream: str, destination: str, segment: Segment, totals: Totals, now_ms: int) -> None:
+def segment_ended(stream: str, destination: str, segment: Segment, totals: Totals, now_ms: int) -> None:
+    """One whose totals do not account for all its records is parted: these go on in cuts, which end as segments do."""
     log.info(
-        "segment.delivered",
+        "segment.delivered" if totals.records == segment.count else "segment.parted",
         stream=stream,
         destination=destination,
         segment=str(segment),

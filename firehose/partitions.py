@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 COLUMN = "partition"  # of an outcome's rows: dictionary<int32, string>; rows that share a partition lie side by side
@@ -45,6 +45,7 @@ class ActivePartitions:
         self._admitted: defaultdict[str, dict[str, int]] = defaultdict(dict)  # and when, by a count of outcomes begun
         self._making: defaultdict[str, dict[object, int]] = defaultdict(dict)
         self._begun = 0
+        self._exceeding = Counter[str]()
 
     def follow(self, stream: str, destination: str, active: Callable[[], Collection[str]]) -> None:
         """From now on `active` is asked which partitions are active at this destination."""
@@ -75,6 +76,16 @@ class ActivePartitions:
             for (stream, _), active in self._tables.items():
                 counts[stream].update(active())
             return {stream: len(names) for stream, names in counts.items()}
+
+    def exceed(self, stream: str, records: int) -> None:
+        """So many records of the stream would have opened partitions that were not admitted."""
+        with self._lock:
+            self._exceeding[stream] += records
+
+    def exceeding(self) -> Mapping[str, int]:
+        """How many records of each stream did, so far."""
+        with self._lock:
+            return dict(self._exceeding)
 
     def making(self, stream: str, outcome: object) -> None:
         """An outcome of the stream is being made, and will open partitions that no table knows yet."""

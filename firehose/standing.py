@@ -59,6 +59,7 @@ class StreamStanding:
     accepted_bytes: int = 0  # since the process began
     hooks: tuple[Mapping[str, Any], ...] = ()  # what `delivery.watch` says of them
     active_partitions: int = 0
+    exceeding_records: int = 0  # would have opened a partition past the limit, since the delivery half began
     expired: tuple[int, int] = (0, 0)  # objects of dead letters, and their bytes, since the delivery half began
 
 
@@ -107,6 +108,7 @@ def samples(streams: list[StreamStanding], now_ms: int) -> Iterator[observe.Samp
         yield "firehose_expired_objects", one, stream.expired[0]
         yield "firehose_expired_bytes", one, stream.expired[1]
         yield "firehose_active_partitions", one, stream.active_partitions
+        yield "firehose_exceeding_records", one, stream.exceeding_records
         for hook in stream.hooks:
             labels = (stream.name, hook["hook"])
             yield "firehose_hook_requests", labels, hook["requests"]

@@ -132,13 +132,14 @@ class Streams:
         """Every stream as it stood when it had that many records sealed and the delivery half `said` its part."""
         places = {(place["stream"], place["destination"]): place for place in said["places"]} if said else {}
         hooks, expired = (said.get("hooks", ()), said.get("expired", {})) if said else ((), {})
-        partitions = said.get("partitions", {}) if said else {}
+        partitions, exceeding = (said.get(name, {}) if said else {} for name in ("partitions", "exceeding"))
         return [
             replace(
                 self._standing(name, self._appenders[name], sealed.get(name, 0), places if said else None),
                 hooks=tuple(hook for hook in hooks if hook["stream"] == name),
                 expired=expired.get(name, (0, 0)),
                 active_partitions=partitions.get(name, 0),
+                exceeding_records=exceeding.get(name, 0),
             )
             for name in sorted(self._appenders)
         ]

@@ -82,7 +82,8 @@ def test_json_logs(capsys: pytest.CaptureFixture[str]) -> None:
     """Logs are JSON lines with time, level and event; what is below the level is left out."""
     try:
         observe.configure("json", "info")
-        observe.segment_delivered("app", "lake", segment([b"secret"]), Totals(delivered=1), 2_000_000_000_000)
+        observe.segment_ended("app", "lake", segment([b"secret"]), Totals(delivered=1), 2_000_000_000_000)
+        observe.segment_ended("app", "lake", segment([b"secret", b"2"]), Totals(dead=1), 2_000_000_000_000)
         observe.segment_sealed(segment([b"secret"]))
         observe.partition_cut(segment([b"secret"]))
         observe.delivery_failed("app", "lake", segment([b"secret"]), "because")
@@ -91,6 +92,7 @@ def test_json_logs(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["event"], line["level"]) for line in lines] == [
         ("segment.delivered", "info"),
+        ("segment.parted", "info"),
         ("delivery.failed", "warning"),
     ]
     assert all("timestamp" in line and "secret" not in json.dumps(line) for line in lines)

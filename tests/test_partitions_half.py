@@ -45,6 +45,7 @@ def test_thresholds_are_the_streams_own(tmp_path: Path) -> None:
             await passed(800)
             assert objects(tmp_path) == []
             said = half.stats()
+            assert (said["exceeding"], said["places"][0]["last_delivered_ms"]) == ({}, 0)
             assert (said["partitions"], said["places"][0]["pending"]) == ({"app": 2}, 2)
             buffering["interval_seconds"] = 100
             house.follow(app={"buffering": buffering, "destination": moody.block(tmp_path)})

@@ -158,7 +158,7 @@ class Deliveries:
         except Exception as error:
             observe.log.exception("delivery.bug", stream=self.stream, destination=self.destination)
             return await self._hold(segment, f"a bug: {type(error).__name__}: {error}")
-        self._delivered(segment, totals)
+        self._ended(segment, totals)
         return True
 
     @asynccontextmanager
@@ -219,11 +219,12 @@ class Deliveries:
         self.status.paused = reason
         self._probe_at = self._runtime.monotonic() + self._options.probe_seconds
 
-    def _delivered(self, segment: Segment, totals: Totals) -> None:
+    def _ended(self, segment: Segment, totals: Totals) -> None:
         self._held_in_row = 0
         self.status.paused = ""
-        self.status.last_delivered_ms = self._runtime.now_ms()
-        observe.segment_delivered(self.stream, self.destination, segment, totals, self._runtime.now_ms())
+        if totals.records == segment.count:
+            self.status.last_delivered_ms = self._runtime.now_ms()
+        observe.segment_ended(self.stream, self.destination, segment, totals, self._runtime.now_ms())
 
     def _trouble(self, segment: Segment, reason: str) -> None:
         self.status.failed(reason, self._runtime.now_ms())

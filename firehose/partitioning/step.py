@@ -93,7 +93,10 @@ class Partition:
                 known[one] = self._place(one, texts, flaws)
         places = np.fromiter((known[one] for one in named), np.int32, len(named))
         over = self._active.admit(self._stream, texts, self._limit) if texts else set()
-        return _ended(rows, places[codes], list(texts), list(flaws), over, self._limit)
+        outcome = _ended(rows, places[codes], list(texts), list(flaws), over, self._limit)
+        if over:
+            self._active.exceed(self._stream, outcome.refused.table.column("error_type").to_pylist().count(EXCEEDED))
+        return outcome
 
     def _place(self, values: Sequence[Value], texts: dict[str, int], flaws: dict[Flaw, int]) -> int:
         """A place among the partitions; below zero, one among the flaws."""

@@ -56,7 +56,9 @@ async def test_limit() -> None:
     assert "2 active partitions, its limit" in told(outcome)[3]
     again = await outcome_of(step, [b'{"c":"b"}', b'{"c":"d"}'])
     assert [*parted(again)] == [0]
-    assert here.shared.of(ActivePartitions).admit("app", [], 2) == set()
+    active = here.shared.of(ActivePartitions)
+    assert active.admit("app", [], 2) == set()
+    assert active.exceeding() == {"app": 2}
 
 
 @pytest.mark.parametrize(
