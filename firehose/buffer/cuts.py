@@ -15,10 +15,11 @@ from functools import partial
 from typing import Protocol
 
 from firehose import observe
+from firehose.buffer import layout
 from firehose.buffer.cut_rows import CutRows
 from firehose.buffer.groups import MARK, Cut, Group, hash_of
 from firehose.buffer.outgoing import Outgoing
-from firehose.contracts import Disk
+from firehose.contracts import Disk, Retry
 from firehose.model import Batch, Outcome, Range, Segment, SegmentKey, Totals
 from firehose.partitions import ActivePartitions
 from firehose.runtime import Runtime, utc
@@ -54,6 +55,8 @@ class Ends(Protocol):
     def ended(self, place: tuple[str, str], totals: Totals, records: Mapping[SegmentKey, int]) -> None: ...
 
     async def finish(self, key: SegmentKey, destination: str) -> None: ...
+
+    def remake(self, keys: Iterable[SegmentKey], destination: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -165,7 +168,9 @@ class CutOutbox(Outgoing):
 
     async def open(self, segment: Segment) -> Batch:
         """Which groups the cut has is durable before anything of it is sent."""
-        await self._blocking(partial(self._log, {"t": "trying"}, segment, sync=not self._is_durable(segment)))
+        if lost := await self._blocking(partial(self._begin, segment)):
+            self._shelf.remake(lost, self.destination)
+            raise Retry(f"the durable outcome of {len(lost)} segments is gone, and is being made anew")
         return await self.read(segment)
 
     async def read(self, segment: Segment) -> Batch:
@@ -200,6 +205,16 @@ class CutOutbox(Outgoing):
         for key in [key for key in keys if self._left.get(key) == set()]:
             await self._shelf.finish(key, self.destination)
             self._left.pop(key, None)
+
+    def _begin(self, segment: Segment) -> list[SegmentKey]:
+        """An attempt; none where outcomes are gone: the segments whose."""
+        lost = [key for key in self._rows(segment).cut.of if not self._disk.exists(self._outcome(key))]
+        if not lost:
+            self._log({"t": "trying"}, segment, sync=not self._is_durable(segment))
+        return lost
+
+    def _outcome(self, key: SegmentKey) -> str:
+        return layout.file_of(self._data_dir, key, layout.OUT)
 
     def _log(self, entry: dict[str, object], segment: Segment, sync: bool = True) -> None:
         """With the cut itself, where it is the first entry about it."""

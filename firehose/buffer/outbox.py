@@ -29,6 +29,7 @@ class Shelved:
     owed: set[str]
     parted: set[str] = field(default_factory=set)  # destinations whose totals know it as parted
     ended: dict[str, int] = field(default_factory=dict)  # records that found theirs there
+    remaking: set[str] = field(default_factory=set)  # destinations that wait for a lost outcome to be made anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,7 @@ class Shelf:
             totals = self.ledger.book.parted[segment.key][destination]
             self._totals[place] += totals
             shelved.ended[destination] = totals.records
+        shelved.remaking.discard(destination)
         if not cuts.knows(segment.key):
             cuts.take(segment, found, hurried=segment.key in self._hurried[place])
         self.gathering.active.made(segment.stream, segment.key)
@@ -189,6 +191,13 @@ class Shelf:
         if shelved is not None and destination in shelved.owed:
             rest = shelved.segment.count - shelved.ended.get(destination, 0)
             await self.outbox(key[0], destination).finish(shelved.segment, rest)
+
+    def remake(self, keys: Iterable[SegmentKey], destination: str) -> None:
+        """Offers parted segments again, whose durable outcome is gone: it is made anew on the way."""
+        for shelved in [self._shelved[key] for key in keys if key in self._shelved]:
+            if destination in shelved.owed - shelved.remaking:
+                shelved.remaking.add(destination)
+                self.outbox(shelved.segment.stream, destination).offer(shelved.segment)
 
     def set_aside(self, segment: Segment, destination: str) -> None:
         """A segment is held: nobody waits for its groups."""

@@ -282,6 +282,25 @@ def test_lost_outcome_is_made_anew() -> None:
     in_buffer(scenario)
 
 
+def test_an_outcome_lost_meanwhile_is_made_anew() -> None:
+    """A cut whose durable outcome is gone from under the process waits for it to be made again."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        await buffer.put(b"a1", b"b1", b"!")
+        await buffer.put(b"a2")
+        await buffer.idle()
+        for path in buffer.paths(layout.OUT):
+            buffer.disk.remove(path)
+        await buffer.flush()
+        await passed(30)
+        assert objects(buffer) == [[b"a1", b"a2"], [b"b1"]]
+        assert buffer.letters() == 1
+        assert buffer.paths(layout.SEALED) + buffer.paths(layout.OUT) == []
+        buffer.check_sums()
+
+    in_buffer(scenario)
+
+
 def test_where_the_records_of_a_cut_lie() -> None:
     """A cut tells which runs of the log its records were taken from, and each letter of it its record's own sequence
     number, also after a crash.
