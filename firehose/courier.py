@@ -216,6 +216,7 @@ class Process:
         self._life: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._flushes: dict[str, Message] = {}  # by stream, that no answer has shown to be followed
 
     @property
     def up(self) -> bool:
@@ -230,6 +231,9 @@ class Process:
         self._life = asyncio.get_running_loop().create_task(self._live())
 
     def send(self, message: Message) -> None:
+        """A flush tells what no look at the disk will: where it may not have been heard, it is said again."""
+        if message["do"] == "flush":
+            self._flushes[message["stream"]] = message
         pipe = self._pipe()
         if pipe is None or self._catching_up is not None:
             return
@@ -239,7 +243,13 @@ class Process:
             pipe.write(_lines(message))
 
     async def stats(self) -> Message | None:
-        return await self._asked.ask(self.send, {"do": "stats"})
+        """Whoever answers has heard what was said before."""
+        flushes = list(self._flushes.items())
+        answer = await self._asked.ask(self.send, {"do": "stats"})
+        for stream, flush in flushes if answer is not None else ():
+            if self._flushes.get(stream) is flush:
+                del self._flushes[stream]
+        return answer
 
     async def release(self, key: SegmentKey) -> list[str]:
         return await self._asked.release(self.send, key)
@@ -276,7 +286,10 @@ class Process:
             return []
         self._catching_up.cancel()
         self._catching_up = None
-        return [{"do": "reload"}, {"do": "rescan"}]
+        return self._again()
+
+    def _again(self) -> list[Message]:
+        return [{"do": "reload"}, {"do": "rescan"}, *self._flushes.values()]
 
     async def _catch_up(self, pipe: asyncio.StreamWriter) -> None:
         """The child reads slowly, or not at all: it is told nothing until it has read, then to look for itself."""
@@ -285,7 +298,7 @@ class Process:
         except ConnectionError:
             return  # it has ended, and the next one looks at the disk anyway
         self._catching_up = None
-        pipe.write(_lines({"do": "reload"}, {"do": "rescan"}))
+        pipe.write(_lines(*self._again()))
 
     async def _spawn(self, died: bool) -> None:
         try:
@@ -314,6 +327,8 @@ class Process:
             "log_level": service.log_level,
         }
         self.send(hello)
+        for flush in tuple(self._flushes.values()):
+            self.send(flush)
 
     async def _live(self) -> None:
         """Hears the child out, and starts it again when it ends, a little later each time it was never ready."""

@@ -213,11 +213,14 @@ class Service:
 
     async def _delivered(self, stream: str, wait_seconds: float) -> bool:
         """Waits until all that was sealed by now has found its end at every destination."""
-        goal = self._streams.sealed_records()
+        goal, restarts = self._streams.sealed_records(), self._courier.restarts
         try:
             async with asyncio.timeout(wait_seconds):
                 # The answer is in another process: there is nothing here to wait for.
-                while not self._streams.reached(stream, goal, await self._courier.stats()):  # noqa: ASYNC110
+                while not self._streams.reached(stream, goal, await self._courier.stats()):
+                    if self._courier.restarts > restarts:  # whoever was told is gone, and with it what it was to cut
+                        restarts = self._courier.restarts
+                        self._courier.send({"do": "flush", "stream": stream})
                     await asyncio.sleep(FLUSH_POLL_SECONDS)
         except TimeoutError:
             return False

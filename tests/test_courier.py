@@ -213,6 +213,29 @@ async def test_killed_process_comes_back_and_loses_nothing(site: Site) -> None:
     assert site.ready == 4
 
 
+@pytest.mark.parametrize("told", ["before", "after"])
+async def test_flush_outlives_the_process(site: Site, told: str) -> None:
+    """What is gathered by partition is cut though the process was killed before it heard of the flush."""
+    out = site.root / "out"
+    prefix = "c=!{partitionKeyFromQuery:c}/"
+    stream = {"dynamic_partitioning": {"queries": {"c": ".c"}}, "buffering": {"interval_seconds": 900}}
+    site.folder.follow(app={**stream, "destination": {"type": "folder", "path": str(out), "prefix": prefix}})
+    async with working(site) as process:
+        await site.seal(process, '{"c":"a"}')
+        await site.until_told(process, pending=1)
+        os.kill(child(process), signal.SIGSTOP)
+        if told == "before":
+            process.send({"do": "flush", "stream": "app"})
+        os.kill(child(process), signal.SIGKILL)
+        if told == "after":
+            await site.until(lambda: not process.up)
+            process.send({"do": "flush", "stream": "app"})
+        await site.until(lambda: len(site.removed) == 1)
+        assert [path.parent.name for path in out.rglob("app-*")] == ["c=a"]
+        assert await process.stats() is not None
+        assert process._flushes == {}
+
+
 async def test_segment_that_kills_the_process_is_held_and_the_innocent_delivered(site: Site) -> None:
     """A segment whose delivery ends the process is set aside after the third death; those beside it are delivered."""
     for record in ("a", "deadly", "b", "c"):
