@@ -2,7 +2,8 @@
 
 A partition is the values of its keys. It travels as text, in the column `partition` of outcomes and in
 `Batch.partition`, so that a name can be made of it after any restart: JSON of [namespace, key, value] triples, by
-namespace, then in the order of the configuration's keys. Source: firehose.md sections 5.1 and 9.
+namespace, then in the order of the configuration's keys; a column that is not a field of its own name, but made of one,
+has that as a fourth, such as `day(ts)`. Source: firehose.md sections 5.1 and 9.
 """
 
 from __future__ import annotations
@@ -16,24 +17,26 @@ COLUMN = "partition"  # of an outcome's rows: dictionary<int32, string>; rows th
 FROM_QUERY, FROM_LAMBDA, FROM_COLUMN = "partitionKeyFromQuery", "partitionKeyFromLambda", "column"
 
 
-def encode(keys: Iterable[tuple[str, str, str]]) -> str:
-    """Namespace, key and value of each key of a partition."""
+def encode(keys: Iterable[tuple[str, ...]]) -> str:
+    """Namespace, key, value, and what it was made of, of each key of a partition."""
     return json.dumps(list(keys), ensure_ascii=False, separators=(",", ":"))
 
 
 def decode(partition: str) -> dict[str, dict[str, str]]:
     """Namespace to key to value, in order."""
     keys: dict[str, dict[str, str]] = {}
-    for namespace, key, value in json.loads(partition):
+    for namespace, key, value, *_ in json.loads(partition):
         keys.setdefault(namespace, {})[key] = value
     return keys
 
 
 def columns_in_path(partition: str) -> tuple[str, ...]:
-    """The columns that folders tell, as in `country=DE/`. Readers put them back from the path, and many of them fail
-    over a file that has a column of the same name: files of columns (Parquet, ORC) leave these out.
+    """The columns that folders tell as they are, as in `country=DE/`. Readers put them back from the path, and many of
+    them fail over a file that has a column of the same name: files of columns (Parquet, ORC) leave these out. What is
+    made of another field, as in `ts_day=2026-11-22/`, says nothing of a field that happens to be called so.
     """
-    return tuple(decode(partition).get(FROM_COLUMN, ())) if partition else ()
+    keys = json.loads(partition) if partition else ()
+    return tuple(key for namespace, key, _, *made_of in keys if namespace == FROM_COLUMN and not made_of)
 
 
 class ActivePartitions:

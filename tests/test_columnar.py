@@ -114,6 +114,12 @@ def test_columns_that_the_path_tells_are_left_out(key: str, left: list[str]) -> 
     assert table_of(written(parquet(), batch(GOOD, partition=partition))[0]).schema.names == left
 
 
+def test_a_field_that_is_called_like_a_folder_stays() -> None:
+    """What a folder tells of another field leaves the column of its own name in the file."""
+    partition = encode([(FROM_COLUMN, "n", "2026-11-22", "day(ts)")])
+    assert table_of(written(parquet(), batch(GOOD, partition=partition))[0]).schema.names == ["n", "word"]
+
+
 def test_a_file_has_a_column_at_least() -> None:
     """Where the path tells all columns the file has them nonetheless: without one it would have no rows."""
     keys = encode([(FROM_COLUMN, "n", "1"), (FROM_COLUMN, "word", "x")])

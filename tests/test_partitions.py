@@ -16,10 +16,12 @@ def test_round_trip() -> None:
 
 
 def test_columns_in_path() -> None:
-    """The columns that folders tell are known by name; keys of other kinds are none."""
-    keys = [("partitionKeyFromQuery", "c", "x"), ("column", "ts_day", "2026-11-22"), ("column", "country", "DE")]
-    assert partitions.columns_in_path(partitions.encode(keys)) == ("ts_day", "country")
+    """The columns that folders tell are known by name; keys of other kinds, and what is made of a field, are none."""
+    day = ("column", "ts_day", "2026-11-22", "day(ts)")
+    keys = [("partitionKeyFromQuery", "c", "x"), day, ("column", "country", "DE")]
+    assert partitions.columns_in_path(partitions.encode(keys)) == ("country",)
     assert partitions.columns_in_path(partitions.encode(keys[:1])) == partitions.columns_in_path("") == ()
+    assert partitions.decode(partitions.encode(keys))["column"] == {"ts_day": "2026-11-22", "country": "DE"}
 
 
 def test_limit() -> None:

@@ -50,6 +50,14 @@ class Column:
         """As it stands in folders' names: dots within a column's name would confuse engines."""
         return "_".join((*self.names, *([self.unit] if self.unit else ())))
 
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """What the values were made of; nothing where they are those of the field of this name."""
+        if self.names == (self.name,):
+            return ()
+        field = ".".join(self.names)
+        return (f"{self.unit}({field})" if self.unit else field,)
+
     def values(self, found: Found) -> list[Value]:
         return found.values(self.names, self._value, _to_the_hour if self.unit else bytes)
 

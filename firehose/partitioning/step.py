@@ -102,12 +102,18 @@ class Partition:
         """A place among the partitions; below zero, one among the flaws."""
         flaw = next((value for value in values if isinstance(value, Flaw)), None)
         if flaw is None:
-            text = partitions.encode([(*name, str(value)) for name, value in zip(self.keys, values, strict=True)])
+            text = partitions.encode([*map(_triple, self.keys.items(), map(str, values))])
             reason = self._refuse(text)
             if reason is None:
                 return texts.setdefault(text, len(texts))
             flaw = Flaw(reason)
         return -1 - flaws.setdefault(flaw, len(flaws))
+
+
+def _triple(named: tuple[tuple[str, str], HandedKey | PathKey | AskedKey | Column], value: str) -> tuple[str, ...]:
+    """As `partitions.encode` takes them."""
+    name, key = named
+    return (*name, value, *(key.made_of if isinstance(key, Column) else ()))
 
 
 def _names(keys: Keys) -> Sequence[str] | None:

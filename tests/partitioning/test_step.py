@@ -15,7 +15,7 @@ from destinations.folder import Folder, FolderOptions
 from firehose import partitions
 from firehose.delivery.outcomes import verify
 from firehose.naming import PREFIX_LIMIT_BYTES
-from firehose.partitions import ActivePartitions
+from firehose.partitions import COLUMN, ActivePartitions, columns_in_path
 
 QUERY = "c=!{partitionKeyFromQuery:c}/"
 
@@ -41,6 +41,16 @@ async def test_queries_and_columns_together() -> None:
     step = working(QUERY, queries={"c": ".c"}, columns=["day(t)"])
     outcome = await outcome_of(step, [b'{"c":"a","t":0}'])
     assert parted(outcome) == {0: {**keys("a"), "column": {"t_day": "1970-01-01"}}}
+
+
+@pytest.mark.parametrize(
+    ("columns", "left_out"), [(["day(t)"], ()), (["t"], ("t",)), (["u.id"], ()), (["u.id", "u", "day(t)"], ("u",))]
+)
+async def test_columns_that_are_fields(columns: list[str], left_out: tuple[str, ...]) -> None:
+    """Of columns, those are told apart that are a field as it is: what is made of one may be called like another."""
+    outcome = await outcome_of(working("x/", columns=columns), [b'{"t":0,"u":null}'])
+    (text,) = outcome.rows.column(COLUMN).to_pylist()
+    assert columns_in_path(text) == left_out
 
 
 async def test_limit() -> None:
