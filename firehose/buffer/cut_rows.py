@@ -53,16 +53,13 @@ class CutRows:
         return [key[2] + ordinal for key in self.cut.of for ordinal in self._numbers(key)[0].tolist()]
 
     def _pieces(self) -> Iterator[pa.RecordBatch]:
-        base = 0
+        """The cut's ranges, one from each outcome that has one, their rows still with the numbers of their segments."""
         for key in self.cut.of:
             for part in self._outcomes(key):
                 rows = outcome.rows(part)
                 start, end = groups.chosen(rows, self.cut.partition)
                 if end > start:
-                    piece = rows.slice(start, end - start).drop_columns([COLUMN])
-                    numbers, count = _ranks(piece)
-                    yield piece.set_column(1, NUMBER, pa.array(numbers + base, NUMBER.type))
-                    base += count
+                    yield rows.slice(start, end - start).drop_columns([COLUMN])
 
     def _outcomes(self, key: SegmentKey) -> Iterator[tuple[pa.Buffer, pa.Buffer, pa.Buffer]]:
         view = self.disk.view(layout.file_of(self.data_dir, key, layout.OUT))
@@ -94,30 +91,35 @@ class CutRows:
                 yield picked.set_column(1, NUMBER, pa.array(numbers).take(places.drop_null()))
 
 
-def _ranks(rows: pa.RecordBatch) -> tuple[Numbers, int]:
-    """0, 1, 2, ... for the records in the order of their rows, which lie side by side; and how many there are."""
-    numbers = rows.column("row").to_numpy()
-    changes = np.zeros(len(numbers), np.int32)
-    np.not_equal(numbers[1:], numbers[:-1], out=changes[1:], casting="unsafe")
-    ranks = np.cumsum(changes, dtype=np.int32)
-    return ranks, int(ranks[-1]) + 1
-
-
 def _gathered(pieces: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Slices of about SLICE_BYTES: small pieces are joined, and large ones cut, never between rows of one record."""
     held: list[pa.RecordBatch] = []
-    held_bytes = held_rows = 0
+    held_bytes = held_rows = base = 0
     for piece in pieces:
         size_bytes = record_bytes(piece.column("record"))
         too_large = held_rows + piece.num_rows > reading.SLICE_ROWS or held_bytes + size_bytes > reading.SLICE_BYTES
         if held and (too_large or piece.schema != held[0].schema):
-            yield from _cut(pa.concat_batches(held) if len(held) > 1 else held[0], held_bytes)
+            rows, base = _numbered(held, base)
+            yield from _cut(rows, held_bytes)
             held, held_bytes, held_rows = [], 0, 0
         held.append(piece)
         held_bytes += size_bytes
         held_rows += piece.num_rows
     if held:
-        yield from _cut(pa.concat_batches(held) if len(held) > 1 else held[0], held_bytes)
+        yield from _cut(_numbered(held, base)[0], held_bytes)
+
+
+def _numbered(pieces: list[pa.RecordBatch], base: int) -> tuple[pa.RecordBatch, int]:
+    """The pieces joined, their records numbered from `base` on; and the number behind the last. A record's rows lie
+    side by side in one piece: each piece begins another record, also where its number is that of another segment's.
+    """
+    rows = pa.concat_batches(pieces) if len(pieces) > 1 else pieces[0]
+    numbers = rows.column("row").to_numpy()
+    begins = np.ones(len(numbers), bool)
+    np.not_equal(numbers[1:], numbers[:-1], out=begins[1:])
+    begins[np.cumsum([0, *(piece.num_rows for piece in pieces[:-1])])] = True
+    ranks = np.cumsum(begins, dtype=np.int32) + np.int32(base - 1)
+    return rows.set_column(1, NUMBER, pa.array(ranks, NUMBER.type)), int(ranks[-1]) + 1
 
 
 def _cut(rows: pa.RecordBatch, size_bytes: int) -> Iterator[pa.RecordBatch]:

@@ -63,6 +63,21 @@ def test_groups_gather_over_segments() -> None:
     in_buffer(scenario)
 
 
+def test_records_with_one_number_in_several_segments_are_several_in_a_cut() -> None:
+    """Side by side in a slice, they are told apart by the piece that they came in."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        for record in (b"a1", b"a2", b"a3"):
+            await buffer.put(record)
+        await passed(601)
+        assert objects(buffer) == [[b"a1", b"a2", b"a3"]]
+        assert buffer.far["far"].rows(name_of(b"a")).total() == 3
+        buffer.check_sums()
+        assert buffer.shelf.standings()[STREAM, "far"].totals == Totals(delivered=3, sent_bytes=6, objects=1)
+
+    in_buffer(scenario)
+
+
 def test_a_full_partition_is_cut_at_once() -> None:
     """A partition that reaches the size is cut without the others, and what comes then opens it anew."""
 
