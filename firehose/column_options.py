@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 import pyarrow as pa
@@ -38,7 +38,22 @@ class ColumnarOptions(Block):
     deserializer: Annotated[Deserializers, OrName()] = Field("plain", validate_default=True)
 
     def made(self, site: Site) -> Format:
-        return Columnar(self, schemas.made(self.columns, site), deserializers.made(self.deserializer))
+        deserializer = deserializers.made(self.deserializer)
+        return Columnar(self, schemas.made(self.columns, site, deserializer.require), deserializer)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What is wrong with what it names, each with the key: asked as the service starts and reloads."""
+        yield from ((f"schema.{key}", message) for key, message in self.columns.problems())
+        if self.columns.infer is not None and self.deserializer.type != "plain":
+            yield (
+                "deserializer",
+                f"schema: {INFER} reads names as they are written; leave this out, or give the columns",
+            )
+        if (schema := self.columns.known()) is not None:
+            try:
+                deserializers.made(self.deserializer).require(schema)
+            except ValueError as error:
+                yield "deserializer", str(error)
 
     @property
     @abstractmethod

@@ -25,6 +25,7 @@ from firehose.format_options import FormatOptions, PlainOptions
 from firehose.formats import Anew, Encoded, Format, format_named
 from firehose.model import Batch, Receipt, Segment
 from firehose.registry import Site
+from firehose.schemas.versions import as_folder
 from firehose.stream_config import DestinationBlock, StreamConfig, delimiter_bytes
 
 T = TypeVar("T")
@@ -119,8 +120,8 @@ class ObjectOptions(DestinationBlock):
     def _problems_of_format(self, as_errors: bool) -> Iterator[tuple[str, str]]:
         if not isinstance(self.format, ColumnarOptions):
             return
-        for key, message in self.format.columns.problems():
-            yield f"format.schema.{key}", message
+        for key, message in self.format.problems():
+            yield f"format.{key}", message
         if as_errors:
             yield "format", f"error documents are JSON lines, never {self.format.type}; leave format out"
         if self.compression != "none":
@@ -192,7 +193,7 @@ class ObjectEncoder:
         self._destination = site.destination
         self._names = options.error_names() if self._errors else options.names()
         # By its name, too, where it has one: another destination of the stream may put its objects into the same place.
-        own = () if site.destination == options.type else (site.destination,)
+        own = () if site.destination == options.type else (as_folder(site.destination),)
         self._schemas = posixpath.join(posixpath.dirname(options.fixed_prefix()), "_schemas", *own)
         self._sample_keys = naming.keys(options.prefix)
         self._codec = codec(options.compression)

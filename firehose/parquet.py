@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from firehose.column_options import ColumnarOptions
 from firehose.columnar import FileWriter
@@ -22,6 +22,18 @@ MIB = 1 << 20
 LEVELS: Mapping[str, tuple[int, int, int]] = {"gzip": (1, 9, 1), "zstd": (1, 22, 1)}  # least, most, ours
 PAGE_VERSIONS = {"V1": "1.0", "V2": "2.0"}
 LOOKED_AT = 8192  # rows, by which columns are chosen for a dictionary
+
+
+def _one_of(*words: str) -> BeforeValidator:
+    """Says in one sentence what may stand there."""
+
+    def checked(given: Any) -> Any:
+        named = isinstance(given, list | tuple) and all(isinstance(one, str) for one in given)
+        if named or isinstance(given, bool) or given in words:
+            return given
+        raise ValueError(f"must be {', '.join([*words, 'true', 'false'])} or a list of columns")
+
+    return BeforeValidator(checked)
 
 
 class ParquetOptions(ColumnarOptions):
@@ -36,8 +48,8 @@ class ParquetOptions(ColumnarOptions):
     row_group_mib: Annotated[float, Field(gt=0, le=1024)] = 16  # in memory: a file has a third of it or less
     row_group_rows: Annotated[int, Field(ge=1, le=64 * MIB)] = MIB
     page_size_kib: Annotated[float, Field(ge=1, le=64 * 1024)] = 1024
-    dictionary: Literal["auto"] | bool | tuple[str, ...] = "auto"  # or the columns that have one
-    statistics: bool | tuple[str, ...] = True
+    dictionary: Annotated[Literal["auto"] | bool | tuple[str, ...], _one_of("auto")] = "auto"  # or its columns
+    statistics: Annotated[bool | tuple[str, ...], _one_of()] = True
 
     @model_validator(mode="after")
     def _level(self) -> Self:

@@ -389,6 +389,27 @@ delivery_streams:
     assert (block["bucket"], block["secret_access_key"]) == ("${BUCKET}", "${SECRET}")
 
 
+@pytest.mark.parametrize(
+    ("format", "told"),
+    [
+        ("schema: {columns: {a.b: int}}, deserializer: hive", "deserializer: column 'a.b': the hive deserializer"),
+        (
+            "schema: {columns: {a: int}}, deserializer: {type: openx, column_to_json_key_mappings: {z: k}}",
+            "deserializer: column_to_json_key_mappings: the schema has no column 'z'",
+        ),
+        ("schema: infer, deserializer: openx", "deserializer: schema: infer reads names as they are written"),
+        ("schema: {file: nowhere.sql}, deserializer: hive", "schema.file: nowhere.sql cannot be read"),
+        ("dictionary: automatic", "dictionary: must be auto, true, false or a list of columns (is 'automatic')"),
+        ("statistics: maybe", "statistics: must be true, false or a list of columns (is 'maybe')"),
+    ],
+)
+def test_a_format_that_could_never_convert(format: str, told: str) -> None:
+    """What is wrong between the keys of a format is told at once, by its key, and not when the first batch comes."""
+    block = f"{{type: folder, path: out, format: {{type: parquet, {format}}}}}"
+    (problem,) = problems(f"delivery_streams:\n  app:\n    destination: {block}")
+    assert problem.startswith(f"line 3: delivery_streams.app.destination.format.{told}")
+
+
 @pytest.mark.parametrize("key", ["destinations", "backup", "errors", "dynamic_partitioning"])
 def test_a_key_that_is_null_is_one_left_out(key: str) -> None:
     """What a stream says is nothing, it does not say."""

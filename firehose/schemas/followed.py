@@ -6,7 +6,7 @@ became of it over there. Where it cannot be had, batches wait: none is converted
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from firehose.contracts import Disk, Memo, Retry
@@ -17,6 +17,12 @@ from firehose.schemas.notes import note, noted
 from firehose.schemas.source import SchemaVersion
 from firehose.schemas.versions import Locks, Versions
 from firehose.table_schema import TableSchema
+
+Require = Callable[[TableSchema], None]  # raises ValueError where these columns cannot be read
+
+
+def takes_all(schema: TableSchema) -> None:
+    """Whatever columns there are can be read."""
 
 
 class Elsewhere(Protocol):
@@ -29,8 +35,8 @@ class Elsewhere(Protocol):
         """As it is now, or was not long ago. Raises `Retry` saying what to mend."""
         ...
 
-    def check(self) -> None:
-        """Reads it now. Raises `Retry` saying what to mend."""
+    def check(self) -> TableSchema:
+        """As it is now, asked anew. Raises `Retry` saying what to mend."""
         ...
 
     def close(self) -> None: ...
@@ -41,8 +47,9 @@ class Followed:
 
     grows = False
 
-    def __init__(self, elsewhere: Elsewhere, site: Site) -> None:
+    def __init__(self, elsewhere: Elsewhere, site: Site, require: Require = takes_all) -> None:
         self._elsewhere = elsewhere
+        self._require = require
         self._versions = Versions(site.disk, site.schemas)
         self._whose = {"stream": site.stream, "destination": site.destination}
         self._lock = site.shared.of(Locks).of(site.schemas)
@@ -62,7 +69,7 @@ class Followed:
         return None
 
     def check(self) -> None:
-        self._elsewhere.check()
+        self._required(self._elsewhere.check())
 
     def close(self) -> None:
         self._elsewhere.close()
@@ -71,9 +78,17 @@ class Followed:
         pinned = self._versions.pinned()
         if pinned is not None:
             return self._versions.read(pinned)
-        schema = self._elsewhere.schema()
+        schema = self._required(self._elsewhere.schema())
         with self._lock:
             return self._numbered(schema, batch)
+
+    def _required(self, schema: TableSchema) -> TableSchema:
+        """Before any batch is noted to follow it: that could not be mended over there any more."""
+        try:
+            self._require(schema)
+        except ValueError as error:
+            raise Retry(f"schema: {error}; change it there, or the format's deserializer; it is tried again") from None
+        return schema
 
     def _numbered(self, schema: TableSchema, batch: Batch) -> SchemaVersion:
         """The version that has this schema: the one that was followed last, or a new one."""
@@ -104,8 +119,8 @@ class SchemaFile:
             self._read = self._now()
         return self._read
 
-    def check(self) -> None:
-        self._now()
+    def check(self) -> TableSchema:
+        return self._now()
 
     def close(self) -> None:
         """Holds nothing open."""

@@ -97,9 +97,9 @@ class GlueTable:
                 self._asked_ms = self._runtime.now_ms()
             return self._known
 
-    def check(self) -> None:
+    def check(self) -> TableSchema:
         try:
-            self._asked()
+            return self._asked()
         except aws.Failed as failed:
             raise self._verdict(failed) from failed
 

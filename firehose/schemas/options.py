@@ -13,7 +13,7 @@ from firehose.blocks import Block
 from firehose.buffer.disk import LocalDisk
 from firehose.registry import Site
 from firehose.schemas import file
-from firehose.schemas.followed import Followed, SchemaFile
+from firehose.schemas.followed import Followed, Require, SchemaFile, takes_all
 from firehose.schemas.given import Given
 from firehose.schemas.glue import GlueOptions, GlueTable
 from firehose.schemas.inferred import InferOptions, Inferred
@@ -63,18 +63,26 @@ class SchemaBlock(Block):
             except ValueError as error:
                 yield "file", str(error)
 
+    def known(self) -> TableSchema | None:
+        """The columns, where the configuration or a file that can be read gives them."""
+        if self.columns is not None:
+            return TableSchema.parsed(self.columns)
+        if self.file is None or any(self.problems()):
+            return None
+        return file.read(LocalDisk(), self.file)
+
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"anyOf": [{"const": INFER}, handler(core)]}
 
 
-def made(options: SchemaBlock, site: Site) -> SchemaSource:
-    """Puts a schema to work."""
+def made(options: SchemaBlock, site: Site, require: Require = takes_all) -> SchemaSource:
+    """Puts a schema to work. One that somebody else may change has to pass `require`, each time that it did."""
     if options.columns is not None:
         return Given(TableSchema.parsed(options.columns))
     if options.infer is not None:
         return Inferred(options.infer, site)
     if options.file is not None:
-        return Followed(SchemaFile(options.file, site.disk), site)
+        return Followed(SchemaFile(options.file, site.disk), site, require)
     assert options.glue is not None
-    return Followed(GlueTable(options.glue, site), site)
+    return Followed(GlueTable(options.glue, site), site, require)

@@ -29,8 +29,12 @@ NOTHING = TableSchema(())  # version 0, which every folder has: no file, no colu
 
 def folder(data_dir: str, stream: str, destination: str) -> str:
     """Where the versions of a stream's schema at one destination are kept."""
-    safe = destination if destination.strip(".") else destination.replace(".", "%2E")
-    return os.path.join(data_dir, "schemas", stream, safe)
+    return os.path.join(data_dir, "schemas", stream, as_folder(destination))
+
+
+def as_folder(destination: str) -> str:
+    """Its name, also where that alone would lead elsewhere."""
+    return destination if destination.strip(".") else destination.replace(".", "%2E")
 
 
 def destinations(disk: Disk, data_dir: str, stream: str) -> list[str]:

@@ -11,6 +11,7 @@ from batches import Notes, batch
 from sites import FlakyDisk, Step, schema_site
 
 from firehose.contracts import Retry
+from firehose.deserializers import Hive
 from firehose.schemas.options import SchemaBlock, made
 from firehose.schemas.source import SchemaSource
 from firehose.schemas.versions import Versions
@@ -115,6 +116,23 @@ def test_a_disk_that_fails(tmp_path: Path, step: Step) -> None:
     assert memo.written == []
     assert one.of(BATCH, memo).number == 1
     assert memo.written == ['{"schema": 1}']
+
+
+def test_columns_that_cannot_be_read(tmp_path: Path) -> None:
+    """A schema whose columns the deserializer cannot read is followed by no batch: they wait, told what to change, and
+    go on once it is mended.
+    """
+    require, memo = Hive().require, Notes()
+    block = SchemaBlock.model_validate({"file": str(tmp_path / "t.sql")})
+    write(tmp_path, "`a.b` int")
+    told = r"column 'a\.b': the hive deserializer reads no column with a dot.*change it"
+    with pytest.raises(Retry, match=told):
+        made(block, schema_site(tmp_path), require).of(BATCH, memo)
+    with pytest.raises(Retry, match=told):
+        made(block, schema_site(tmp_path), require).check()
+    assert memo.written == []
+    write(tmp_path, "a int")
+    assert follows(made(block, schema_site(tmp_path), require), memo) == {"a": "int"}
 
 
 def test_a_version_of_which_the_folder_is_not_durable(tmp_path: Path) -> None:
