@@ -39,7 +39,7 @@ from firehose.runtime import Runtime
 
 FOLDER = ".demo"
 STREAM = "app"
-SIZE_MIB, INTERVAL_SECONDS = 1, 4
+SIZE_MIB, INTERVAL_SECONDS = 0.5, 4
 POSTS, EVENTS_PER_POST, PUT_RECORDS = 60, 400, 500
 START_MS = sample.START_MS - 240_000  # the events pass midnight on their way: two days
 PAUSE_SECONDS = 0.03  # between two posts: an agent sends as its host logs, not as fast as it can

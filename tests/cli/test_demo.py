@@ -26,7 +26,7 @@ def test_the_demo_delivers_everything(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     for said in (
-        "1 MiB of a partition is full",
+        "0.5 MiB of a partition is full",
         "a partition is 4 s old",
         "24,500 delivered",
         "imbalance 0",
