@@ -1,20 +1,23 @@
 """Records read for their keys' sake: each distinct set of the few fields that keys are made of, once.
 
-Record by record, and yet cheap: msgspec looks over a record of 500 bytes in less than a microsecond, checks it strictly
-and makes nothing but the fields asked for. It takes half of what pyarrow's reader takes with a schema as narrow, which
-also accepts some records that are no JSON. Whatever is made of the fields is then made for distinct ones alone.
+Cheap: msgspec looks over a record of 500 bytes in less than a microsecond, checks it strictly and makes nothing but the
+fields asked for; and many records in one go, where it cannot mix them up. It takes half of what pyarrow's reader takes
+with a schema as narrow, which also accepts some records that are no JSON. Whatever is made of the fields is then made
+for distinct ones alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 from msgspec import Raw
 
+from firehose.json_lines import JsonLines
 from firehose.json_text import record as json_record
 from firehose.json_text.record import NotJson
 
@@ -22,6 +25,7 @@ NOT_JSON = "Non JSON record provided"  # AWS's own words
 NULL = Raw(b"null")
 KINDS = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}
 Codes = np.ndarray[tuple[int], np.dtype[np.int32]]
+AT_ONCE = 1024  # records: one that is no JSON makes so many be read one by one
 _KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -80,7 +84,8 @@ class Documents:
         self._handed = handed
         fields = [(f"f{place}", Raw, NULL) for place, _ in enumerate(names or ())]
         renamed = {f"f{place}": name for place, name in enumerate(names or ())}
-        self._decode = msgspec.json.Decoder(msgspec.defstruct("Fields", fields, rename=renamed, gc=False)).decode
+        self._decoder = msgspec.json.Decoder(msgspec.defstruct("Fields", fields, rename=renamed, gc=False))
+        self._fields = [attrgetter(name) for name in renamed]
 
     def read(self, rows: pa.RecordBatch) -> tuple[Codes, Found]:
         """What there is, and for each row at which place in that."""
@@ -88,9 +93,9 @@ class Documents:
         handed: Sequence[str | None] = [None] * len(texts)
         if self._handed and "meta" in rows.schema.names:
             handed = rows.column("meta").to_pylist()
-        seen: dict[tuple[Text, str | None], int] = {}
-        pairs = zip(texts, handed, strict=True)
-        codes = np.fromiter((seen.setdefault(pair, len(seen)) for pair in pairs), np.int32, len(texts))
+        pairs = list(zip(texts, handed, strict=True))
+        seen = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+        codes = np.fromiter(map(seen.__getitem__, pairs), np.int32, len(pairs))
         keys = [_handed(meta) if meta else {} for _, meta in seen] if self._handed else []
         return codes, Found(self._names or (), [text for text, _ in seen], keys)
 
@@ -100,13 +105,33 @@ class Documents:
         if not self._names:
             return [()] * len(records)
         if _is_utf8(records):
-            return self._field_texts(records.to_pylist())
+            return [text for texts in self._piece_texts(records) for text in texts]
         good = [_whole(record) for record in records.to_pylist()]
         return [self._field_texts([one])[0] if one is not None else None for one in good]
 
+    def _piece_texts(self, records: pa.BinaryArray) -> Iterator[Sequence[Text]]:
+        lines = JsonLines.of(records)
+        framed = lines.framed()
+        for start in range(0, len(lines), AT_ONCE):
+            end = min(start + AT_ONCE, len(lines))
+            texts = self._texts_at_once(lines, start, end) if framed[start:end].all() else None
+            yield self._field_texts(records[start:end].to_pylist()) if texts is None else texts
+
+    def _texts_at_once(self, lines: JsonLines, start: int, end: int) -> Sequence[Text] | None:
+        """Of framed records, all of which are JSON; None where that is not sure. Each has a document at least, since
+        none goes on behind a record's end (see `json_lines`): as many as there are records are one each.
+        """
+        try:
+            found = self._decoder.decode_lines(lines.piece(start, end))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        if len(found) != end - start:
+            return None
+        return list(zip(*(map(bytes, map(field, found)) for field in self._fields), strict=True))
+
     def _field_texts(self, records: Sequence[bytes]) -> list[Text]:
         """Goes through the records."""
-        decode, astuple = self._decode, msgspec.structs.astuple
+        decode, astuple = self._decoder.decode, msgspec.structs.astuple
         made: list[Text] = []
         for record in records:
             try:
