@@ -1,4 +1,4 @@
-"""Ten bugs of the classic kinds, planted by what the service is given: each must be found.
+"""Eleven bugs of the classic kinds, planted by what the service is given: each must be found.
 
 Every one of them is a door of the service (a disk, a runtime, a destination) or one of its parts, with the bug and
 nothing else. `CANARIES` says which invariants may complain: the proof is only as good as what it would not miss.
@@ -6,7 +6,7 @@ nothing else. `CANARIES` says which invariants may complain: the proof is only a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -21,11 +21,12 @@ from simulation.small_s3 import SmallS3, SmallS3Options
 from simulation.world import Process
 
 from firehose.buffer import frame, layout
+from firehose.buffer.cuts import CutOutbox
 from firehose.buffer.lane import Group, Lane
 from firehose.buffer.ledger import Book
 from firehose.buffer.outbox import DiskOutbox
 from firehose.contracts import Disk, Memo, View, Writer
-from firehose.model import Batch, Receipt, Segment, Totals
+from firehose.model import Batch, Receipt, Segment, SegmentKey, Totals
 from firehose.registry import Site
 from firehose.runtime import Runtime
 
@@ -214,6 +215,15 @@ class Uprooted(DiskOutbox):
         return {}
 
 
+# Let a parted segment go while rows of it are gathered.
+
+
+class Careless(CutOutbox):
+    async def finish(self, keys: Iterable[SegmentKey]) -> None:
+        for key in keys:
+            await self._shelf.finish(key, self.destination)
+
+
 DESTINATION = "simulation.small_s3.SmallS3"
 CRASHES = ("cut power", "kill front", "kill both")
 CANARIES: Mapping[str, Canary] = {
@@ -232,6 +242,9 @@ CANARIES: Mapping[str, Canary] = {
     "resume at the wrong frame": Canary((witness.ACKNOWLEDGED,), CRASHES, ShortSightedDoors),
     "forget a cursor when its segment is deleted": Canary(
         (witness.ONCE,), (*CRASHES, "leave"), parts={"firehose.buffer.outbox.DiskOutbox": Uprooted}
+    ),
+    "let a parted segment go": Canary(
+        (witness.GONE, witness.CONSERVATION), ("seal",), parts={"firehose.buffer.outbox.CutOutbox": Careless}
     ),
 }
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from disk_buffer import batch
 from simulation.halves import Front
 from simulation.network import Cut, Line
+from simulation.settings import PARTED
+from simulation.witness import key_of
 
 from firehose.contracts import Full, Unavailable
 from firehose.model import Origin
@@ -99,13 +101,18 @@ class Senders:
             self._witness.acknowledge(tokens, FED)
 
 
+def _json(token: bytes) -> bytes:
+    return b'{"said":"%s","k":"%s"}\n' % (token, key_of(token))
+
+
 def _ingest(stream: str, tokens: list[bytes]) -> bytes:
-    body = b"".join(b'{"said":"%s"}\n' % token for token in tokens)
+    body = b"".join(map(_json, tokens))
     return b"POST /ingest/%s HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%s" % (stream.encode(), len(body), body)
 
 
 def _put(stream: str, tokens: list[bytes]) -> bytes:
-    records = [{"Data": base64.b64encode(token + b"\n").decode()} for token in tokens]
+    lines = [_json(token) if stream == PARTED else token + b"\n" for token in tokens]
+    records = [{"Data": base64.b64encode(line).decode()} for line in lines]
     body = json.dumps({"DeliveryStreamName": stream, "Records": records}).encode()
     head = b"POST / HTTP/1.1\r\nhost: a\r\nx-amz-target: Firehose_20150804.PutRecordBatch\r\n"
     return head + b"content-type: application/x-amz-json-1.1\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)

@@ -12,7 +12,8 @@ from simulation.store import KEYS, TIMEOUT_SECONDS
 from firehose import config
 from firehose.config import Config
 
-PLACES = {"app": ("app-1",), "logs": ("logs-1", "logs-2"), "events": ("events-1",)}  # buckets, by stream
+PARTED = "parts"  # the stream that is split by the key `k` of its records, most of the time
+PLACES = {"app": ("app-1",), "logs": ("logs-1", "logs-2"), "events": ("events-1",), PARTED: ("parts-1", "parts-2")}
 
 
 class Settings:
@@ -57,6 +58,7 @@ class Settings:
             "compression": dice.choice(("none", "gzip")),
             "multipart_threshold_mib": dice.choice((0.0003, 0.002)),
             "limit_gib": dice.choice((0.00002, 20)),
+            "is_parted": dice.random() < 0.8,
         }
 
     def _stream(self, name: str) -> dict[str, Any]:
@@ -69,11 +71,15 @@ class Settings:
             "part_size_mib": drawn["multipart_threshold_mib"],
             **{key: drawn[key] for key in ("prefix", "compression", "multipart_threshold_mib")},
         }
-        return {
+        stream: dict[str, Any] = {
             "buffering": {key: drawn[key] for key in ("size_mib", "interval_seconds")},
             "limit_gib": drawn["limit_gib"],
-            "destinations": [{**block, "name": bucket, "bucket": bucket} for bucket in PLACES[name]],
         }
+        if name == PARTED and drawn["is_parted"]:
+            block["prefix"] += "k=!{partitionKeyFromQuery:k}/"
+            stream["dynamic_partitioning"] = {"queries": {"k": ".k"}}
+            stream["buffering"]["interval_seconds"] = max(1, drawn["interval_seconds"])
+        return {**stream, "destinations": [{**block, "name": bucket, "bucket": bucket} for bucket in PLACES[name]]}
 
 
 @lru_cache(maxsize=64)

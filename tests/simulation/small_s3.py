@@ -30,5 +30,5 @@ class SmallS3(S3):
         checksum = 0
         for rows in batch.slices():
             checksum = crc32(b"\0".join(rows.column("record").to_pylist()), checksum)
-        running().process.world.offered(str(batch.segment), f"{batch.segment!r} {checksum:08x}")
+        running().process.world.offered(str(batch.segment), f"{batch.segment!r} {checksum:08x}", self._options.bucket)
         return await super().deliver(batch, memo)

@@ -18,6 +18,7 @@ TOKEN = re.compile(rb"<[a-z]+-[a-z0-9]+-\d{6}>")
 ACKNOWLEDGED = "what was answered 200 is durable"
 ONCE = "each record is stored once"
 INVENTED = "nothing is stored that was not sent"
+PLACED = "each record is in an object of its own partition"
 IMMUTABLE = "an object's records never change"
 IDENTITY = "a segment comes back with the same identity and bytes"
 GONE = "a segment goes only when its records have arrived, and never comes back"
@@ -93,6 +94,8 @@ class Witness:
             if token in self.stored[bucket]:
                 self._world.violated(ONCE, f"{token!r} is in {self.stored[bucket][token]} and in {key}")
             self.stored[bucket][token] = key
+            if "/k=" in key and f"/k={key_of(token).decode()}/" not in key:
+                self._world.violated(PLACED, f"{token!r} is in {key}")
 
     # The disk.
 
@@ -105,11 +108,11 @@ class Witness:
         if missing:
             self._world.violated(GONE, f"{path} goes with {_names(missing)}, which have not arrived")
 
-    def offered(self, segment: str, identity: str) -> None:
-        """A segment is to be delivered."""
+    def offered(self, segment: str, identity: str, bucket: str) -> None:
+        """A segment is to be delivered, or a cut: which records that has, each destination says for itself."""
         if f"/data/buffer/{segment}.sealed" in self._gone:
             self._world.violated(GONE, f"{segment} is delivered again")
-        known = self._segments.setdefault(segment, identity)
+        known = self._segments.setdefault(f"{segment} {bucket}" if "#" in segment else segment, identity)
         if known != identity:
             self._world.violated(IDENTITY, f"{segment} was {known} and is {identity}")
 
@@ -125,6 +128,11 @@ class Witness:
             for bucket in buckets:
                 if lacking := sorted(taken - self.stored[bucket].keys()):
                     self._world.violated(PROGRESS, f"{bucket} of {stream} lacks {_names(lacking)}")
+
+
+def key_of(token: bytes) -> bytes:
+    """The partition of a record: few enough that each gathers several."""
+    return b"abc"[int(token[-7:-1]) % 3 :][:1]
 
 
 def _at(root: Folder, path: str) -> Folder | None:

@@ -44,7 +44,7 @@ class World:
         self.dice = Random(seed)
         self.now = 0.0
         self.violation: Violation | None = None
-        self.offered: Callable[[str, str], None] = lambda segment, identity: None  # told of each delivery
+        self.offered: Callable[[str, str, str], None] = lambda *what: None  # told of each delivery
         self.living: list[Process] = []
         self.dying: list[Process] = []  # ended, and not yet buried
         self._log: list[tuple[float, str, str]] = []
