@@ -277,7 +277,7 @@ class DeliveryHalf:
         if newest is None:
             return UNREADABLE
         limit_bytes = int(newest.options.limit_gib * GIB)
-        return Thresholds(newest.size_bytes, newest.options.buffering.interval_seconds, limit_bytes)
+        return Thresholds(newest.size_bytes, newest.interval_seconds, limit_bytes)
 
     def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

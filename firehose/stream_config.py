@@ -17,6 +17,7 @@ from firehose.partitioning.options import PartitioningOptions
 from firehose.yaml_file import Path
 
 SIZE_MIB, LARGE_SIZE_MIB = 5, 128  # of a segment, by default; the latter of partitions and columns
+INTERVAL_SECONDS = 300.0  # of a segment, by default
 GATHERED_BYTES, GATHERED_SECONDS = 16 * MIB, 15.0  # of a segment at most, where rows are gathered by partition
 DECOMPRESSING, SPLITTING, SHAPING, DELIMITING = range(4)  # AWS's order of steps: firehose.md section 8.1
 
@@ -25,7 +26,7 @@ class BufferingOptions(Block):
     """When a segment is sealed: firehose.md section 4. Whichever comes first; zero seconds delivers at once."""
 
     size_mib: Annotated[float, Field(gt=0, le=1024)] = SIZE_MIB  # LARGE_SIZE_MIB of some streams
-    interval_seconds: Annotated[float, Field(ge=0, le=86400)] = 300
+    interval_seconds: Annotated[float, Field(ge=0, le=86400)] = INTERVAL_SECONDS  # less of some destinations
 
 
 class RetryOptions(Block):
@@ -46,6 +47,7 @@ class DestinationBlock(Block):
     PARTITIONS: ClassVar[bool] = False  # whether dynamic partitions are delivered each by itself
     CONNECTION: ClassVar[tuple[str, ...]] = ()  # keys that say how to reach the far side, and as whom
     RETRY_SECONDS: ClassVar[float | None] = None  # how long a failing delivery is tried where nothing else is said
+    INTERVAL_SECONDS: ClassVar[float] = INTERVAL_SECONDS  # of its stream's buffering, where nothing else is said
 
     type: str
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{0,64}$")] = ""
@@ -133,6 +135,14 @@ class StreamConfig:
         large = any(block.converts or self.partitions(block) for block in self.destinations.values())
         return LARGE_SIZE_MIB if large and "size_mib" not in buffering.model_fields_set else buffering.size_mib
 
+    @property
+    def interval_seconds(self) -> float:
+        """As it is given; else the shortest that a destination has as its default."""
+        buffering = self.options.buffering
+        if "interval_seconds" in buffering.model_fields_set:
+            return buffering.interval_seconds
+        return min((block.INTERVAL_SECONDS for block in self.destinations.values()), default=INTERVAL_SECONDS)
+
     def partitions(self, block: DestinationBlock) -> bool:
         """Whether this destination's objects hold one dynamic partition each. A backup has records as they came."""
         backup = self.destinations.get(BACKUP) if self.options.backup is not None else None
@@ -149,7 +159,7 @@ class StreamConfig:
         """Bytes and seconds at which a segment is sealed. Where rows are gathered by partition, which then have the
         stream's own thresholds, much sooner: so that these are met evenly, and by each partition for itself.
         """
-        seconds = self.options.buffering.interval_seconds
+        seconds = self.interval_seconds
         if not self.partitioned:
             return self.size_bytes, seconds
         return min(self.size_bytes, GATHERED_BYTES), min(seconds, max(1.0, min(seconds / 10, GATHERED_SECONDS)))

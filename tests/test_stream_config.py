@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from firehose.blocks import MIB
-from firehose.stream_config import BufferingOptions, Stream, StreamConfig
+from firehose.stream_config import BufferingOptions, DestinationBlock, Stream, StreamConfig
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,19 @@ def test_partitioned_streams_seal_sooner(size_mib: float, interval: float, expec
     gathered = Stream(buffering=buffering, dynamic_partitioning={"columns": ["country"]})
     assert alone.seals_at == (size_mib * MIB, interval)
     assert StreamConfig("app", gathered, {}, None).seals_at == (expected[0] * MIB, expected[1])
+
+
+class Hasty(DestinationBlock):
+    INTERVAL_SECONDS = 60
+
+    type: str = "hasty"
+
+
+def test_the_hastiest_destination_says_the_interval() -> None:
+    """Where no interval is given it is the shortest of the destinations' defaults; one that is given stands."""
+    both = {"far": Hasty(), "lake": DestinationBlock(type="lake")}
+    size_alone = Stream(buffering=BufferingOptions(size_mib=1))
+    assert StreamConfig("app", size_alone, both, None).seals_at == (MIB, 60)
+    assert StreamConfig("app", size_alone, {"lake": both["lake"]}, None).interval_seconds == 300
+    given = Stream(buffering=BufferingOptions(interval_seconds=300))
+    assert StreamConfig("app", given, both, None).interval_seconds == 300

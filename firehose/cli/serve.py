@@ -29,9 +29,8 @@ def banner(config: Config) -> str:
     """What will run, on a few lines: where it listens, and where each stream goes."""
     lines = [f"firehose on {config.service.listen}, its data in {config.service.data_dir}"]
     for stream in config.streams.values():
-        buffering = stream.options.buffering
         places = ", ".join(placed(block) for block in stream.destinations.values())
-        lines.append(f"  {stream.name}: every {stream.size_mib:g} MiB or {buffering.interval_seconds:g} s to {places}")
+        lines.append(f"  {stream.name}: every {stream.size_mib:g} MiB or {stream.interval_seconds:g} s to {places}")
     return "\n".join(lines) + "\n"
 
 

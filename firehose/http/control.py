@@ -136,13 +136,12 @@ def _folder(stream: StreamConfig, block: DestinationBlock) -> Shapes:
 
 def _object_store(stream: StreamConfig, block: DestinationBlock, bucket: str) -> Shapes:
     """Both forms, the deprecated one and its heir, as AWS gives them for either."""
-    buffering = stream.options.buffering
     compression = str(getattr(block, "compression", "none"))
     plain = {
         "BucketARN": f"arn:aws:s3:::{bucket}",
         "BufferingHints": {
             "SizeInMBs": math.ceil(stream.size_mib),  # AWS has whole numbers only
-            "IntervalInSeconds": math.ceil(buffering.interval_seconds),
+            "IntervalInSeconds": math.ceil(stream.interval_seconds),
         },
         "CompressionFormat": COMPRESSION.get(compression, compression.upper()),
         "EncryptionConfiguration": {"NoEncryptionConfig": "NoEncryption"},

@@ -95,8 +95,7 @@ class Place:
 
     def nothing_yet(self) -> str:
         """That there is no object, and when there will be."""
-        buffering = self.stream.options.buffering
-        size, seconds = f"{buffering.size_mib:g} MiB", f"{buffering.interval_seconds:g} seconds"
+        size, seconds = f"{self.stream.size_mib:g} MiB", f"{self.stream.interval_seconds:g} seconds"
         due = f"{size} are buffered or {seconds} are over"
         if self.stream.partitions(self.block):
             due = f"a partition has {size} or is {seconds} old"
