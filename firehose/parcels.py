@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,12 @@ class Parcel:
         """The records."""
         yield from self.rows.column("record").chunks
 
+    def cut(self, places: Iterable[int]) -> Iterator[Parcel]:
+        """The pieces between these places of the batch; what lies outside of the parcel cuts nothing."""
+        within = {place for place in places if self.first < place < self.end}
+        for first, end in pairwise([self.first, *sorted(within), self.end]):
+            yield Parcel(self.segment, self.partition, first, end, self.rows.slice(first - self.first, end - first))
+
 
 def parcels(batch: Batch, bounds: Bounds) -> Iterator[Parcel]:
     """All of the batch, in order."""
@@ -98,7 +105,19 @@ class Arrived:
                 self.ranges.append((note["arrived"][0], note["arrived"][1]))
 
     def has(self, parcel: Parcel) -> bool:
-        return any(first <= parcel.first and parcel.end <= end for first, end in self.ranges)
+        return self.covers(parcel.first, parcel.end)
+
+    def covers(self, first: int, end: int) -> bool:
+        return any(noted[0] <= first and end <= noted[1] for noted in self.ranges)
+
+    def pieces(self, parcel: Parcel) -> Iterator[Parcel]:
+        """The parcel cut so that each piece is noted as a whole, or not at all."""
+        return parcel.cut(place for noted in self.ranges for place in noted)
+
+    def know(self, first: int, end: int) -> None:
+        """These rows have, as was found out otherwise; durable. Raises `Retry`."""
+        self.memo.write(json.dumps({"arrived": [first, end], "of": self.batch.partition}))
+        self.ranges.append((first, end))
 
     def add(self, parcel: Parcel) -> None:
         """This one has."""
@@ -115,10 +134,12 @@ class Arrived:
         """Makes durable what there is to tell, where that is enough to be worth a note. Raises `Retry`."""
         if self._unnoted is not None:
             first, end = self._unnoted
-            if (end - first) * NOTES >= self.batch.segment.count:
-                self.memo.write(json.dumps({"arrived": [first, end], "of": self.batch.partition}))
-                self.ranges.append(self._unnoted)
+            if self.worth_a_note(first, end):
+                self.know(first, end)
                 self._unnoted = None
+
+    def worth_a_note(self, first: int, end: int) -> bool:
+        return (end - first) * NOTES >= self.batch.segment.count
 
     def done_rows(self) -> pa.Int32Array:
         """Rows all of whose parts have arrived, as far as the batch has been looked at."""
