@@ -6,4 +6,5 @@ TABLE: Mapping[str, str] = {
     "folder": "destinations.folder:Folder",
     "http": "destinations.http:Http",
     "s3": "destinations.s3:S3",
+    "splunk": "destinations.splunk:Splunk",
 }

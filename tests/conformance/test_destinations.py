@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import endpoint
+import hec_server
 import pytest
 import s3_server
 from conformance import destination as suite
 from conformance.destination import LAWS, Harness, Law
 from endpoint import Endpoint, listening
+from hec_server import Hec
 from programs import free_port
 from s3_server import S3Server
 from sites import FlakyDisk, site
@@ -23,6 +25,7 @@ from sites import FlakyDisk, site
 from destinations.folder import Folder, FolderOptions
 from destinations.http import Http, HttpOptions
 from destinations.s3 import S3, S3Options
+from destinations.splunk import Splunk, SplunkOptions
 from firehose.blocks import MIB
 from firehose.contracts import Destination, Memo, Retry
 from firehose.model import Batch, Receipt
@@ -126,6 +129,43 @@ class HttpHarness:
         self._endpoint.script.append(endpoint.lose_reply)
 
 
+class SplunkHarness:
+    """A collector; what it stored is named for the request, and the copies of one are counted."""
+
+    large_bytes = MIB
+
+    def __init__(self, far: Hec, threads: Threads) -> None:
+        self._far = far
+        self._threads = threads
+
+    def make(self) -> Destination:
+        return self._at(self._far.url)
+
+    def missing(self) -> Destination:
+        return self._at(f"http://127.0.0.1:{free_port()}")
+
+    def _at(self, url: str) -> Destination:
+        said = {"hec_endpoint": url, "hec_token": hec_server.TOKEN, "ack_poll_seconds": 0.1, "verify_tls": False}
+        return Splunk(SplunkOptions.model_validate(said), site(self._threads))
+
+    def contents(self) -> Mapping[str, bytes]:
+        found: dict[str, bytes] = {}
+        for asked in self._far.indexed:
+            id = asked.headers["x-request-id"]
+            found[id if id not in found else f"{id}, copy {len(found)}"] = asked.body
+        return found
+
+    def fail_next(self) -> None:
+        self._far.script.append(hec_server.tells(9))
+
+    def lose_next_reply(self) -> None:
+        self._far.script.append(hec_server.lose_number)
+
+
+OF_SPLUNK = [law for law in LAWS if law is not suite.empty_records_are_stored]  # it takes no request without data
+BY_IDS = {suite.lost_reply_is_once, suite.names_come_from_the_segment}
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
     yield from s3_server.running()
@@ -155,6 +195,14 @@ async def test_http_keeps(law: Law, threads: Threads) -> None:
     """An endpoint that knows ids again keeps every law."""
     async with listening(Endpoint()) as far:
         await law(HttpHarness(far, threads))
+
+
+@pytest.mark.parametrize("law", OF_SPLUNK, ids=lambda law: law.__name__)
+async def test_splunk_keeps(law: Law, threads: Threads) -> None:
+    """A collector keeps the laws; some of them only where it knows requests again, which Splunk does not."""
+    async with listening(Hec(knows_ids=law in BY_IDS)) as far:
+        assert isinstance(far, Hec)
+        await law(SplunkHarness(far, threads))
 
 
 # Canaries: a destination that is right, and wrong ones that differ from it in one thing.

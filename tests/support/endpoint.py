@@ -91,17 +91,19 @@ class Endpoint:
                 asked = await _read(reader)
                 if asked is None:
                     return
-                at = Exchange(self, asked, writer)
-                if asked.method == "OPTIONS":
-                    self.probed.append(asked)
-                    await at.say(self.probe_status)
-                    continue
-                self.asked.append(asked)
-                await (self.script.pop(0) if self.script else self.always)(at)
+                await self.answer(Exchange(self, asked, writer))
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client went away
         finally:
             writer.close()
+
+    async def answer(self, at: Exchange) -> None:
+        if at.asked.method == "OPTIONS":
+            self.probed.append(at.asked)
+            await at.say(self.probe_status)
+            return
+        self.asked.append(at.asked)
+        await (self.script.pop(0) if self.script else self.always)(at)
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked | None:
