@@ -85,3 +85,21 @@ def test_a_row_in_two_parcels_has_arrived_with_both() -> None:
     assert arrived.done_rows().to_pylist() == [0, 1]
     arrived.add(second)
     assert Arrived(Notes(), split).done_rows().to_pylist() == []
+
+
+@given(RECORDS, st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=5))
+def test_pieces_are_noted_as_a_whole_or_not_at_all(said: list[bytes], noted: list[tuple[int, int]]) -> None:
+    """Whatever ranges are known to have arrived, pieces hold each row once, in order, and none is half known."""
+    of = batch(said)
+    arrived = Arrived(Notes(), of)
+    known = {row for first, size in noted for row in range(first, first + size)}
+    for first, size in noted:
+        arrived.know(first, first + size)
+    for parcel in cut(of):
+        pieces = list(arrived.pieces(parcel))
+        assert [one for piece in pieces for one in records(piece)] == records(parcel)
+        for piece in pieces:
+            rows = set(range(piece.first, piece.end))
+            assert piece.rows.num_rows == len(rows)
+            assert rows <= known or not rows & known
+    assert Arrived(arrived.memo, of).ranges == arrived.ranges
