@@ -170,8 +170,6 @@ class Splunk:
             attempt.refused += load.wrong
             attempt.ids += [piece.id] if has else []
             arrived.add(load.parcel)
-        elif attempt.failure is not None:
-            arrived.leave(load.parcel.rows)
         elif load.divisible and len(load.body) >= self._too_large_bytes:
             await self._halves(piece, attempt)
         else:
@@ -180,6 +178,9 @@ class Splunk:
     async def _request(self, load: Load, attempt: Attempt) -> None:
         while len(attempt.open) >= OPEN_REQUESTS:
             await self._wait(attempt)
+        if attempt.failure is not None:
+            attempt.arrived.leave(load.parcel.rows)
+            return
         channel = self._idle.pop() if self._idle else self._new_channel()
         try:
             await self._know_that_it_acknowledges(channel)
@@ -212,7 +213,7 @@ class Splunk:
         if blame == "far":
             attempt.arrived.leave(load.parcel.rows)
             attempt.fail(told.failure)
-        elif load.divisible and attempt.halvings <= HALVINGS:
+        elif load.divisible and (blame == "size" or attempt.halvings <= HALVINGS):
             await self._halves(load.piece, attempt)
         else:
             reason, code = told.failure.reason, f"Splunk.{told.trouble.code}"

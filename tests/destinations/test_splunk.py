@@ -23,6 +23,7 @@ from destinations import splunk
 from destinations.splunk import HALVINGS, Splunk, SplunkOptions
 from firehose.contracts import Retry
 from firehose.model import Batch, Receipt
+from firehose.posting import Answer, Failed, Kind, Posting
 from firehose.runtime import Runtime, Threads
 
 Make = Callable[..., Splunk]
@@ -260,6 +261,47 @@ async def test_nothing_but_poison(far: Hec, make: Make) -> None:
     assert len(far.asked) <= 3 * HALVINGS
 
 
+async def test_what_is_too_large_is_halved_when_the_search_has_ended(
+    far: Hec, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That there were many poisoned records costs no records whose only fault is their number."""
+    monkeypatch.setattr(splunk, "HALVINGS", 0)
+    far.script = [tells(6), says("413 Too Large")]
+    receipt = await make(request_mib=0.01).deliver(batch(many(20, 1000)), Notes())
+    assert receipt.refused.table.column("row").to_pylist() == list(range(10))
+    assert b"".join(far.bodies) == b"".join(many(20, 1000)[10:])
+
+
+KINDS = [
+    ("url", "URLNotFound"),
+    ("header", "InvalidToken"),
+    ("ca_file", "SSLUnverified"),
+    ("connect", "InvalidEndpoint"),
+    ("certificate", "SSLUnverified"),
+    ("handshake", "SSLHandshake"),
+    ("tls", "SSLHandshake"),
+    ("reset", "ConnectionClosed"),
+    ("timeout", "ConnectionTimeout"),
+    ("malformed", "InvalidHecResponseCharacter"),
+    ("phrase", "InvalidHecResponseCharacter"),
+    ("size", "InvalidHecResponseCharacter"),
+]
+
+
+@pytest.mark.parametrize(("kind", "code"), KINDS)
+async def test_failures_of_the_network_have_aws_codes(
+    make: Make, kind: Kind, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever keeps a request from being answered has AWS's code, and the reason why."""
+
+    async def fails(*_: object) -> Answer:
+        raise Failed(kind, "as it is")
+
+    monkeypatch.setattr(Posting, "ask", fails)
+    told = await failure(make())
+    assert (told.code, "as it is" in told.reason) == (f"Splunk.{code}", True)
+
+
 async def test_cookies_are_kept(far: Hec, make: Make) -> None:
     """What a load balancer sets goes back to it on the same channel, and only there."""
     expires = "Expires=Wed, 21 Oct 2026 07:28:00 GMT"
@@ -454,6 +496,25 @@ def test_splunk_restarts_in_between(waits: Waits) -> None:
     run(main())
 
 
+def test_a_channel_that_something_is_open_on_is_not_used_again(waits: Waits) -> None:
+    """What another request of a restarted Splunk is numbered cannot be taken for what timed out before."""
+
+    async def main() -> None:
+        waits.far.index_after = 1e9
+        destination = waits.make()
+        await failure(destination, batch([b"lost"]), waits.memo)
+        waits.far.restart()
+        waits.far.indexed.clear()
+        waits.far.index_after = 1
+        other = asyncio.ensure_future(destination.deliver(batch([b"other"], first=1), Notes()))
+        await passed(3)
+        await destination.deliver(batch([b"lost"]), waits.memo)
+        await other
+        assert waits.far.bodies == [b"other", b"lost"]
+
+    run(main())
+
+
 def test_a_lost_answer_is_a_second_copy(waits: Waits) -> None:
     """What Splunk stored without giving a number is sent again: never lost, as Splunk knows no ids of its own."""
 
@@ -528,6 +589,19 @@ def test_open_requests_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         await waits.make().deliver(batch(records), waits.memo)
         assert most == splunk.OPEN_REQUESTS
         assert waits.far.bodies == records
+
+    run(main())
+
+
+def test_nothing_is_sent_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that wait for room are not sent any more once one of those open has failed."""
+    waits = Waits(monkeypatch, request_mib=0.01)
+
+    async def main() -> None:
+        waits.far.index_after = 1e9
+        told = await failure(waits.make(), batch(many(20, 8000)), waits.memo)
+        assert told.code == "Splunk.AckTimeout"
+        assert len(waits.far.asked) == splunk.OPEN_REQUESTS
 
     run(main())
 
