@@ -137,6 +137,8 @@ def test_ok_dropped_and_failed() -> None:
             "message": "ProcessingFailed status set for record",
             "attempts": 1,
             "function": FUNCTION,
+            "part": 0,
+            "extra": None,
         }
     ]
 
