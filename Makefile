@@ -4,6 +4,7 @@
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 CONFIG ?= config/firehose.yaml
+JOBS ?= 2
 KILLS ?= 1000
 MEGABYTES ?= 100
 SEED ?= 1
@@ -30,8 +31,8 @@ demo: $(SERVICE)  ## run the service, send it sample logs, show what it delivers
 serve: $(SERVICE)  ## run the service (CONFIG=config/firehose.yaml)
 	@exec $(BIN)/firehose serve -c $(CONFIG)
 
-test: $(TESTS)  ## the tests that need nothing but Python
-	@$(BIN)/pytest -q
+test: $(TESTS)  ## the tests that need nothing but Python, JOBS=2 at once
+	@$(BIN)/pytest -q --numprocesses $(JOBS)
 
 live: $(TESTS) tools  ## only the tests against real servers and clients, and the kill tests
 	@$(BIN)/pytest -q -m 'live or kill'

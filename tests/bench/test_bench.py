@@ -29,6 +29,7 @@ ONE_OF_EACH_FAMILY = (
     "refusals",
     "transforms",
     "hook-batch",
+    "partition-column",
 )
 
 
