@@ -62,7 +62,8 @@ def _read(engine: duckdb.DuckDBPyConnection, source: str, times: Iterable[tuple[
     checks = list(times)
     asked = "".join(f", {_all_are(label, kind)}" for label, kind in checks)
     wide = f"bool_or(regexp_matches(json::VARCHAR, {WIDE}))"
-    result = engine.execute(f"SELECT json_structure(json), count(*), {wide}{asked} FROM {source} GROUP BY 1")
+    shapes = f"SELECT json_structure(json), count(*), {wide}{asked} FROM {source} GROUP BY 1"
+    result = engine.execute(f"{shapes} ORDER BY 2 DESC, 1")  # columns in the same order each time: the commonest first
     merged: Shape = {}
     bad_lines, long, failed = 0, False, set[tuple[str, str]]()
     while rows := result.fetchmany(SHAPES_AT_ONCE):

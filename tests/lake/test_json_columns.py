@@ -63,6 +63,12 @@ def test_types(engine: duckdb.DuckDBPyConnection, values: list[Any], expected: s
     assert types(engine, *({"v": value} for value in values)) == {"v": expected}
 
 
+def test_order_of_columns(engine: duckdb.DuckDBPyConnection) -> None:
+    """Those of the commonest shape come first, and of shapes as common always the same: threads do not decide it."""
+    lines = [{"z": 1}, {"b": 1, "a": 1}, {"y": 1}, {"b": 2, "a": 2}]
+    assert {tuple(types(engine, *lines)) for _ in range(50)} == {("b", "a", "y", "z")}
+
+
 @pytest.mark.parametrize("lines", [[1], [[1], {"a": 1}], [{"a": 1}, "text"], [{"a": 1}, {"A": 1}], [{}]])
 def test_no_columns(engine: duckdb.DuckDBPyConnection, lines: list[Any]) -> None:
     """Lines that are no objects, and names that SQL cannot tell apart, make no columns."""
