@@ -1,18 +1,37 @@
-"""New rows made of given ones: what every transform has to get right about ordinals, parts and arrival times.
+"""Rows, column by column: how large they are, and new ones made of given ones.
 
-Pure, and column by column. A transform must never number rows by itself: an earlier one may have split them.
+The latter is what every transform has to get right about ordinals, parts and arrival times: it must never number rows
+by itself, for an earlier one may have split them. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from firehose.model import NO_ROWS, REJECTION_SCHEMA, ROW_SCHEMA, Outcome, Rejections
+from firehose.model import NO_ROWS, REJECTION_SCHEMA, ROW_SCHEMA, SIZE, Outcome, Records, Rejections
 
 Ordinals = np.ndarray[tuple[int], np.dtype[np.int32]]
+
+
+def values_bytes(column: pa.Array | pa.ChunkedArray) -> int:
+    """Of bytes or texts alone. Arrow's own `nbytes` lets another thread have the interpreter meanwhile."""
+    if isinstance(column, pa.ChunkedArray):
+        return sum(map(values_bytes, column.chunks))
+    if not len(column):
+        return 0
+    ends = memoryview(column.buffers()[1]).cast("i")
+    size: int = ends[column.offset + len(column)] - ends[column.offset]
+    return size
+
+
+def pieces(records: Records) -> list[pa.RecordBatch]:
+    """Those that have rows, in order."""
+    found = records.to_batches() if isinstance(records, pa.Table) else [records]
+    return [piece for piece in found if piece.num_rows]
 
 
 def replaced(given: pa.RecordBatch, records: pa.BinaryArray) -> pa.RecordBatch:
@@ -64,18 +83,31 @@ def cut(given: pa.RecordBatch, at: int) -> int:
     return at
 
 
-def joined(given: pa.RecordBatch, outcomes: Sequence[Outcome]) -> Outcome:
-    """What became of the given rows, of what became of the pieces that they were cut into, in order.
+def bare(given: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows without their records, of which the sizes stay: for rows that are found again by their places."""
+    return given.drop_columns(["record"]).append_column(SIZE, pc.binary_length(given.column("record")))
 
-    A piece may have a column that its neighbours lack, such as `meta` where only its rows were given any.
+
+def is_bare(rows: pa.RecordBatch) -> bool:
+    """Whether the rows go without their records."""
+    return SIZE in rows.schema.names
+
+
+def together(pieces: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+    """All rows of the pieces, of which there is at least one. One may have a column that others lack, such as `meta`
+    where only its rows were given any.
     """
+    table = pa.concat_tables([pa.Table.from_batches([piece]) for piece in pieces], promote_options="default")
+    return pa.record_batch([column.combine_chunks() for column in table.columns], schema=table.schema)
+
+
+def joined(given: pa.RecordBatch, outcomes: Sequence[Outcome]) -> Outcome:
+    """What became of the given rows, of what became of the pieces that they were cut into, in order."""
     if len(outcomes) == 1:
         return outcomes[0]
-    pieces = [given.slice(0, 0), *(outcome.rows for outcome in outcomes)]
-    left = pa.concat_tables([pa.Table.from_batches([piece]) for piece in pieces], promote_options="default")
     refused = pa.concat_tables([Rejections().table, *(outcome.refused.table for outcome in outcomes)])
     return Outcome(
-        pa.record_batch([column.combine_chunks() for column in left.columns], schema=left.schema),
+        together([given.slice(0, 0), *(outcome.rows for outcome in outcomes)]),
         Rejections(refused),
         pa.concat_arrays([NO_ROWS, *(outcome.dropped for outcome in outcomes)]),
     )

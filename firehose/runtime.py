@@ -17,10 +17,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+PATIENCE_SECONDS = 0.005  # that a short call may stand in line before another thread is worth its price
+PACE_CALLS = 16  # so many calls tell how long one takes
 _Job = tuple[Callable[[], Any], asyncio.Future[Any], asyncio.AbstractEventLoop]
 
 
@@ -31,7 +34,15 @@ class Threads(Protocol):
         """Runs `call` in a thread. A cancelled waiter leaves the call to finish."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Waits for the calls under way; those that wait for a thread are cancelled."""
+        ...
+
+    def leave(self) -> None:
+        """The same, but waits for nothing: for calls to elsewhere, which may take as long as they like, and of which
+        the outcome is of no interest any more.
+        """
+        ...
 
 
 class Pool:
@@ -58,7 +69,11 @@ class Pool:
         return await done
 
     def close(self) -> None:
-        """Waits for the calls under way; those that wait for a thread are cancelled."""
+        self.leave()
+        for thread in self._threads:
+            thread.join()
+
+    def leave(self) -> None:
         with self._lock:
             self._closed = True
             given_up, self._backlog = self._backlog, deque()
@@ -66,8 +81,6 @@ class Pool:
             _tell(loop, done.cancel)
         for inbox in self._inboxes:
             inbox.put(None)
-        for thread in self._threads:
-            thread.join()
 
     def _hand_over(self, job: _Job) -> None:
         with self._lock:
@@ -105,6 +118,44 @@ class Pool:
             return None
 
 
+class Line(Pool):
+    """Real threads for short calls: these stand in line behind each other while the line is short, and only where it
+    grows long, for a slow disk, does another thread begin.
+
+    Commits of a data stream's shards come a few at a time. On a quick disk threads side by side spend more on waiting
+    for the interpreter, and for each other at the disk, than there is to be done.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        super().__init__(name, size)
+        self._lately: deque[float] = deque(maxlen=PACE_CALLS)
+
+    async def run(self, call: Callable[[], T]) -> T:
+        return await super().run(partial(self._timed, call))
+
+    def _hand_over(self, job: _Job) -> None:
+        with self._lock:
+            if not self._closed:
+                self._backlog.append(job)
+                if self._is_short():
+                    return
+                job = self._backlog.popleft()
+        super()._hand_over(job)
+
+    def _is_short(self) -> bool:
+        """Whether the line is. What was slower than the quickest of late waited for the interpreter."""
+        busy, pace = len(self._threads) - len(self._idle), min(self._lately, default=inf)
+        return len(self._backlog) * pace < busy * PATIENCE_SECONDS
+
+    def _timed(self, call: Callable[[], T]) -> T:
+        began = time.perf_counter()
+        try:
+            return call()
+        finally:
+            with self._lock:
+                self._lately.append(time.perf_counter() - began)
+
+
 def _done(job: _Job) -> Callable[[], None]:
     """Does the job; what tells its waiter."""
     call, done, loop = job
@@ -137,6 +188,12 @@ class Runtime:
         """Seconds on a clock that never goes back and says nothing about the date."""
         return asyncio.get_running_loop().time()
 
+    def seconds_of(self, call: Callable[[], None]) -> float:
+        """Makes the call, in whatever thread, and says how long it took."""
+        began = time.perf_counter()
+        call()
+        return time.perf_counter() - began
+
     def after(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         """Calls back once, `seconds` later on the monotonic clock. Cancel the handle to prevent it."""
         return asyncio.get_running_loop().call_later(seconds, call)
@@ -156,6 +213,10 @@ class Runtime:
 
     def threads(self, name: str, size: int) -> Threads:
         return Pool(name, size)
+
+    def line(self, name: str, size: int) -> Threads:
+        """The same for calls so short that they rather wait for each other."""
+        return Line(name, size)
 
     def lane_name(self) -> str:
         """A name that no other lane has had or will have: creation time for people, 64 random bits for uniqueness."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 BURST = """
@@ -36,3 +38,42 @@ def test_large_blocks_are_given_back(bounded: bool) -> None:
     said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     kept = int(said.stdout)
     assert (kept < 4 << 20) is bounded, kept
+
+
+THREADS_BURST = """
+import os, threading, time
+import pyarrow as pa
+from firehose import allocator
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def burst():
+    held = [pa.array(range(n, n + 30_000)) for n in range(40)]  # 10 MB
+    all_hold.wait()
+
+allocator.bounded()
+pa.array(range(30_000))
+before = resident()
+all_hold = threading.Barrier(4, action=lambda: print(resident() - before))
+threads = [threading.Thread(target=burst) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+deadline = time.monotonic() + 30
+while resident() - before > 12 << 20 and time.monotonic() < deadline:
+    time.sleep(0.01)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks at memory as Linux tells it")
+@pytest.mark.skipif("jemalloc" not in pa.supported_memory_backends(), reason="Arrow came without jemalloc")
+def test_what_arrow_freed_is_given_back() -> None:
+    """What several threads freed is gone soon, without anybody asking for it."""
+    said = subprocess.run([sys.executable, "-c", THREADS_BURST], check=True, capture_output=True, text=True)
+    held, kept = map(int, said.stdout.split())
+    assert held > 36 << 20
+    assert kept < 12 << 20

@@ -11,9 +11,10 @@ from functools import partial
 
 import pytest
 
-from firehose.runtime import Pool, Runtime
+from firehose import runtime
+from firehose.runtime import PACE_CALLS, Line, Pool, Runtime
 
-SECONDS = 20
+SECONDS = 300
 
 
 @contextmanager
@@ -114,6 +115,64 @@ async def test_close() -> None:
     with pytest.raises(RuntimeError, match="closed"):
         await threads.run(lambda: None)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("closing_")]
+
+
+@contextmanager
+def line(size: int) -> Iterator[Line]:
+    """One that knows how quick its calls are."""
+    one = Line("test", size)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+async def known(threads: Line) -> None:
+    for _ in range(PACE_CALLS):
+        await threads.run(lambda: None)
+
+
+async def test_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quick calls that come at once are done by one thread, in their order, and each hears of its own end."""
+    monkeypatch.setattr(runtime, "PATIENCE_SECONDS", float(SECONDS))
+    with line(8) as threads:
+        await known(threads)
+        done: list[int] = []
+        names = await asyncio.gather(*(threads.run(partial(_named, done, call)) for call in range(50)))
+        with pytest.raises(ZeroDivisionError):
+            await threads.run(lambda: 1 / 0)
+    assert done == [*range(50)]
+    assert set(names) == {"test_0"}
+
+
+async def test_long_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls for which the line would be too long run side by side, as many as there are threads; the rest wait."""
+    monkeypatch.setattr(runtime, "PATIENCE_SECONDS", 0.0)
+    together = threading.Barrier(3)
+    with line(3) as threads:
+        await known(threads)
+        await asyncio.gather(*(threads.run(lambda: together.wait(SECONDS)) for _ in range(6)))
+
+
+async def test_unknown_pace() -> None:
+    """While nobody knows how long a call takes, none waits for another."""
+    together = threading.Barrier(3)
+    with line(3) as threads:
+        await asyncio.gather(*(threads.run(lambda: together.wait(SECONDS)) for _ in range(3)))
+
+
+async def test_closed_line() -> None:
+    """A line that is closed takes nothing more."""
+    with line(1) as threads:
+        await known(threads)
+        threads.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await threads.run(lambda: None)
+
+
+def _named(done: list[int], call: int) -> str:
+    done.append(call)
+    return threading.current_thread().name
 
 
 async def test_every() -> None:

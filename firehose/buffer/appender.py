@@ -1,96 +1,32 @@
 """Group commit: the appends of one delivery stream, parked together, written as one frame, released together.
 
 While one group is being synced the next one fills, so that the disk's own pace sets the size of the groups and a lone
-append waits for nobody. A stream holds at most one group in the disk's hands and one that fills.
+append waits for nobody. Of each lane at most one group is in the disk's hands; a stream writes one lane, several where
+that pays (`writing`), and has one group that fills.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 
-import pyarrow as pa
-
-from firehose.buffer import frame, layout, recovery
+from firehose.buffer import layout, mending
+from firehose.buffer.commit import Waiting, Written, fail, group_of, write
 from firehose.buffer.lane import Group, Lane
-from firehose.contracts import Disk, Full, Unsure
-from firehose.model import Origin, Position, Segment, SegmentKey
+from firehose.buffer.state import Limits, State
+from firehose.buffer.writing import LANES, Pace, Writing
+from firehose.contracts import Disk, Full
+from firehose.model import Origin, Position, Records, Segment, SegmentKey
+from firehose.rows import values_bytes
 from firehose.runtime import Runtime, Threads
 
 ZERO_INTERVAL_SECONDS = 1.0  # "zero buffering" delivers within a few seconds: firehose.md section 4
 GROWTH_LIMIT = 16  # how many times its hint a segment may grow while delivery is behind
 GROWN_BYTES = 128 * 1024 * 1024  # and to which size at the most: AWS's largest hint
 FRAME_BYTES = 64 * 1024 * 1024  # a group larger than this waits for the next frame
-MEND_SECONDS = 1.0
-ABANDONED_LIMIT = 4  # lanes that wait to be mended; at it nothing more is tried on this disk
-FAILURES_IN_ROW = 4  # and after so many it is tried once in MEND_SECONDS only
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """A stream's buffering hints and bounds."""
-
-    size_bytes: int
-    interval_seconds: float
-    limit_bytes: int
-    reserve_bytes: int
-    commit_seconds: float = 10.0  # behind a commit that takes longer nothing more is let wait
-
-
-@dataclass(slots=True)
-class Waiting:
-    """An append that waits for its commit."""
-
-    records: pa.RecordBatch
-    size_bytes: int
-    origin: Origin | None
-    done: asyncio.Future[Position]
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What the disk made of a group. With an `error` the records are durable, but the seal failed."""
-
-    first: int
-    file_bytes: int
-    segment: Segment | None = None
-    error: OSError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """A sealed segment's file: its bytes, and the version of the definition that it follows."""
-
-    file_bytes: int
-    version: int
-
-
-@dataclass(slots=True)
-class State:
-    """What the appender knows of its stream's buffer beside the lane it writes."""
-
-    accepted: int = 0  # records taken by lanes that are dead
-    sealed_records: int = 0  # records ever sealed, and told of
-    files: dict[SegmentKey, Sealed] = field(default_factory=dict)  # until delivered everywhere
-    waiting_bytes: int = 0  # their bytes
-    origins: dict[str, Origin] = field(default_factory=dict)
-    turn: int = 0  # the last one given out, see `frame`
-
-    def remember(self, *origins: frame.Origins) -> None:
-        """The origins that were found at a start, the newest of each source partition."""
-        for partition, (turn, cursor) in frame.newest(*origins).items():
-            self.origins[partition] = Origin(partition, cursor)
-            self.turn = max(self.turn, turn)
-
-    def sealed(self, segment: Segment, file_bytes: int) -> None:
-        self.files[segment.key] = Sealed(file_bytes, segment.version)
-        self.waiting_bytes += file_bytes
-
-    def removed(self, key: SegmentKey) -> None:
-        gone = self.files.pop(key, None)
-        self.waiting_bytes -= gone.file_bytes if gone else 0
+FAILURES_IN_ROW = 4  # after so many the disk is tried once in MEND_SECONDS only
 
 
 class DiskAppender:
@@ -108,6 +44,8 @@ class DiskAppender:
         sealed: Callable[[Segment], None],
         failed: Callable[[str], None],
         state: State,
+        written: Callable[[str, Written, Group], None] = lambda lane, written, group: None,
+        lanes: int = LANES,
     ) -> None:
         self.stream = stream
         self._limits = limits
@@ -119,40 +57,41 @@ class DiskAppender:
         self._sealed = sealed  # told of each sealed segment
         self._failed = failed  # told of each failure of the disk
         self._state = state
-        self._lane: Lane | None = None
-        self._abandoned: dict[Lane, set[str]] = {}  # and the source partitions whose newest origin each may hold
+        self._written = written  # told of each group that is durable, and of its lane
+        self._writing = [Writing(0)]
+        self._pace = Pace(lanes)  # `lanes` are written side by side at the most
         self._group: list[Waiting] = []
         self._group_bytes = 0
         self._group_ms = 0
         self._room: tuple[int, str] | None = None  # of the group that fills, in bytes, and what bounds it
-        self._flushing: asyncio.Task[None] | None = None
-        self._age: asyncio.TimerHandle | None = None
-        self._aging_since = 0.0  # on the monotonic clock, while `_age` runs
-        self._mending: set[asyncio.Task[None]] = set()
-        self._seal_due = False
-        self._sealers: list[asyncio.Future[None]] = []
-        self._committing_since: float | None = None
+        self._with_origins = False  # whether it has any
+        self._beginning = False  # a lane is about to take the group
+        self._spacing: asyncio.TimerHandle | None = None  # until a lane may
+        self._mending = mending.Mending(stream, data_dir, disk, threads, runtime, version, failed, self._mended)
         self._failures = 0  # in a row
         self._failed_at = 0.0
         self._closed = False
         self.accepted_bytes = 0  # of records, since this process began
-        self.sealing = 0  # seals under way, whose version is chosen: the catalogue must not change under them
+        self._sealing = 0
 
-    async def append(self, records: pa.RecordBatch, origin: Origin | None = None) -> Position:
+    async def append(self, records: Records, origin: Origin | None = None) -> Position:
         if self._closed:
             raise Full("the service is stopping")
-        size_bytes = recovery.record_bytes(records.column(0))
+        size_bytes = values_bytes(records.column(0))
         if not records.num_rows and origin is None:
-            return Position(self._lane.name if self._lane else "", 0, 0)
+            return Position("", 0, 0)
         self.make_sure_of_room(size_bytes)
-        if origin is not None and any(origin.partition in doubtful for doubtful in self._abandoned.values()):
+        if origin is not None and self._mending.doubts(origin.partition):
             raise Full("whether the records before these were stored shows once the failed file is mended")
         waiting = Waiting(records, size_bytes, origin, asyncio.get_running_loop().create_future())
         if not self._group:
             self._group_ms = self._runtime.now_ms()
         self._group.append(waiting)
         self._group_bytes += size_bytes
-        self._kick()
+        if origin is not None:
+            self._with_origins = True
+        if not self._beginning and self._spacing is None:
+            self._kick()
         return await waiting.done
 
     def origins(self) -> Mapping[str, Origin]:
@@ -167,14 +106,19 @@ class DiskAppender:
         """What is open follows a new interval too, from its first record on."""
         changed = limits.interval_seconds != self._limits.interval_seconds
         self._limits = limits
-        if changed and self._age:
-            self._age.cancel()
-            self._ring()
+        for writing in self._writing if changed else ():
+            if writing.age:
+                writing.age.cancel()
+                self._ring(writing)
+
+    @property
+    def _interval_seconds(self) -> float:
+        return self._limits.interval_seconds or ZERO_INTERVAL_SECONDS
 
     @property
     def buffered_bytes(self) -> int:
         """Bytes of the stream's files, the open one included."""
-        return self._state.waiting_bytes + sum(_file_bytes(lane) for lane in self._lanes())
+        return self._state.waiting_bytes + sum(lane.file_bytes for lane in self._lanes())
 
     @property
     def accepted(self) -> int:
@@ -185,6 +129,11 @@ class DiskAppender:
     def sealed_records(self) -> int:
         """Records ever sealed. Counted in step with the telling: whoever was told of all has all of these."""
         return self._state.sealed_records
+
+    @property
+    def sealing(self) -> int:
+        """Seals under way, whose version is chosen: the catalogue must not change under them."""
+        return self._sealing + self._mending.sealing
 
     @property
     def versions(self) -> set[int]:
@@ -198,8 +147,7 @@ class DiskAppender:
     @property
     def open_since_ms(self) -> int | None:
         """Arrival of the oldest record that no sealed segment holds yet."""
-        lane = self._lane
-        return lane.open.opened_ms if lane and lane.open and lane.open.count else None
+        return min((writing.open.opened_ms for writing in self._writing if writing.open), default=None)
 
     def removed(self, key: SegmentKey) -> None:
         """A segment is delivered everywhere and its file gone."""
@@ -214,24 +162,24 @@ class DiskAppender:
         """Seals what has been appended so far, returns when it is. What a failing disk made us abandon is mended on its
         own time.
         """
-        done = asyncio.get_running_loop().create_future()
-        self._sealers.append(done)
-        self._seal_due = True
-        self._kick()
-        await done
+        at_work = [one for one in self._writing if one.busy or one.open] or self._writing[:1]  # one takes what waits
+        told = [writing.told_to_seal() for writing in at_work]
+        for writing in at_work:
+            self._set_to_work(writing)
+        await asyncio.gather(*told)
 
     async def close(self) -> None:
         """Refuses further appends and seals the rest."""
         self._closed = True
         await self.seal()
-        if self._age:
-            self._age.cancel()
-        await asyncio.gather(*self._mending)
+        for writing in self._writing:
+            writing.end_age()
+        await self._mending.close()
         for lane in self._lanes():
             lane.close()
 
     def _lanes(self) -> list[Lane]:
-        return [*self._abandoned, self._lane] if self._lane else [*self._abandoned]
+        return [*self._mending.lanes, *(writing.lane for writing in self._writing if writing.lane)]
 
     def make_sure_of_room(self, size_bytes: int) -> None:
         """Raises `Full` where so many bytes cannot be taken now. The disk is asked once for each group of appends, and
@@ -246,9 +194,10 @@ class DiskAppender:
             raise Full("more is waiting for the disk than one frame holds")
         if self._failures and self._disk_is_given_time():
             raise Full("the disk is failing; it is tried again in a moment")
-        since = self._committing_since
-        if since is not None and self._runtime.monotonic() - since > self.limits.commit_seconds:
-            raise Full("the disk has not answered for service.commit_seconds")
+        for writing in self._writing:
+            since = writing.since
+            if since is not None and self._runtime.monotonic() - since > self._limits.commit_seconds:
+                raise Full("the disk has not answered for service.commit_seconds")
 
     def _measured_room(self) -> tuple[int, str]:
         """How many bytes more can be taken now, and what stands in the way of more."""
@@ -256,142 +205,178 @@ class DiskAppender:
             free = self._disk.free_bytes(self._data_dir)
         except OSError as error:
             raise Full(f"the disk does not answer: {error.strerror}", 5.0) from error
+        taken = self.buffered_bytes + sum(writing.group_bytes for writing in self._writing)
         return min(
-            (self.limits.limit_bytes - self.buffered_bytes, f"the buffer of '{self.stream}' is at its limit_gib"),
+            (self.limits.limit_bytes - taken, f"the buffer of '{self.stream}' is at its limit_gib"),
             (free - self.limits.reserve_bytes, "the disk is full up to service.reserve_mib"),
         )
 
     def _disk_is_given_time(self) -> bool:
         """Bounds what a disk that keeps failing leaves behind: lanes to be mended, empty folders."""
         since = self._runtime.monotonic() - self._failed_at
-        return len(self._abandoned) >= ABANDONED_LIMIT or (self._failures >= FAILURES_IN_ROW and since < MEND_SECONDS)
+        return self._mending.full or (self._failures >= FAILURES_IN_ROW and since < mending.MEND_SECONDS)
 
     def _kick(self) -> None:
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+        """Sees that what waits is taken as soon as a lane is free, and worth it."""
+        self._spacing = None
+        while len(self._writing) < self._pace.lanes:
+            self._writing.append(Writing(len(self._writing)))
+        for writing in self._writing:
+            if not writing.busy and self._takes(writing):
+                self._beginning = True
+                self._set_to_work(writing)
+                return
+        if self._group and (left := self._seconds_left()) > 0:
+            self._spacing = self._runtime.after(left, self._kick)
 
-    async def _flush(self) -> None:
-        while self._group or self._seal_due:
-            waiting, self._group, self._group_bytes, self._room = self._group, [], 0, None
-            sealers, self._sealers = self._sealers, []
-            try:
-                if waiting or (self._lane and self._lane.open):
-                    await self._commit(_group(waiting, self._group_ms, self._next_turn(waiting)), waiting)
-                else:
-                    self._seal_due = False
-            finally:
-                for done in sealers:
-                    if not done.done():
-                        done.set_result(None)
+    def _set_to_work(self, writing: Writing) -> None:
+        if not writing.busy:
+            writing.busy = True
+            writing.flushing = asyncio.get_running_loop().create_task(self._flush(writing))
+
+    async def _flush(self, writing: Writing) -> None:
+        """One commit of this lane after the other, while there is something to do for it."""
+        self._beginning = False
+        try:
+            while (taken := self._takes(writing)) or writing.seal_due:
+                await self._commit(writing, self._taken() if taken else [])
+        finally:
+            writing.busy = False
+        if self._spacing is None:
+            self._kick()
+
+    def _takes(self, writing: Writing) -> bool:
+        """Whether the group that waits is for this lane. Of groups with origins the one before is durable first, so
+        that an older origin never comes behind a newer one.
+        """
+        if not self._group or (self._with_origins and any(other.with_origins for other in self._writing)):
+            return False
+        if writing.seal_due:
+            return True
+        return writing.number < self._pace.lanes and self._seconds_left() <= 0
+
+    def _seconds_left(self) -> float:
+        """Until another lane may begin. Of one alone nobody asks for the time."""
+        return self._pace.left(self._runtime.monotonic()) if self._pace.lanes > 1 else 0.0
+
+    def _taken(self) -> list[Waiting]:
+        waiting, self._group, self._group_bytes, self._room = self._group, [], 0, None
+        self._with_origins = False
+        return waiting
 
     def _next_turn(self, waiting: list[Waiting]) -> int:
         self._state.turn += any(one.origin for one in waiting)
         return self._state.turn
 
-    async def _commit(self, group: Group, waiting: list[Waiting]) -> None:
-        """Hands one group to the disk, and settles everyone who waits for it, whatever happens."""
-        seal, self._seal_due = self._seal_due or self._full_after(group), False
-        lane, new = self._lane, self._lane is None
-        if lane is None:
-            lane = Lane(self._disk, self._data_dir, self.stream, self._runtime.lane_name())
-        good_bytes = _file_bytes(lane)
-        self.sealing += seal
-        self._committing_since = self._runtime.monotonic()
+    async def _commit(self, writing: Writing, waiting: list[Waiting]) -> None:
+        """Has a group stored, and the segment sealed where that is due. Nobody waits for the seal behind a group, but
+        those who asked for one.
+        """
+        group = group_of(waiting, self._group_ms, self._next_turn(waiting))
+        full = self._full_after(writing, group)
+        seal, writing.seal_due = writing.seal_due or full, False
+        sealers, writing.sealers = writing.sealers, []
         try:
-            written = await self._threads.run(partial(_write, lane, new, group, self._version() if seal else None))
+            if waiting:
+                await self._store(writing, group, waiting)
+            if seal and writing.open:
+                await self._seal(writing, full)
+        finally:
+            for done in sealers:
+                if not done.done():
+                    done.set_result(None)
+        if writing.open and writing.aging_since is None:
+            writing.aging_since = self._runtime.monotonic()
+            self._ring(writing)
+
+    async def _store(self, writing: Writing, group: Group, waiting: list[Waiting]) -> None:
+        """Hands one group to the disk, and settles everyone who waits for it, whatever happens."""
+        lane, new = writing.lane, writing.lane is None
+        if lane is None:
+            lane = Lane(self._disk, self._data_dir, self.stream, self._runtime.lane_name(), self._runtime.seconds_of)
+        good_bytes = lane.file_bytes
+        writing.since = self._runtime.monotonic()
+        self._pace.begun(writing.since)
+        writing.group_bytes, writing.with_origins = group.size_bytes, bool(group.origins)
+        try:
+            written = await self._threads.run(partial(write, lane, new, group))
         except Exception as error:  # a bug too must not leave anyone waiting
-            _fail(waiting, error)
-            self._abandon(lane, good_bytes, error, {one.origin.partition for one in waiting if one.origin})
+            fail(waiting, error)
+            self._abandon(writing, lane, good_bytes, error, {one.origin.partition for one in waiting if one.origin})
             return
         finally:
-            self.sealing -= seal
-            self._committing_since = None
-        self._lane, self._failures = lane, 0
-        self._settle(waiting, lane.name, written.first)
-        if written.error is not None:
-            self._abandon(lane, written.file_bytes, written.error, set())
-        elif written.segment is not None:
-            self._tell(written.segment, written.file_bytes)
-        self._set_age(sealed=written.segment is not None)
+            writing.since, writing.group_bytes, writing.with_origins = None, 0, False
+        writing.lane, self._failures = lane, 0
+        self._pace.synced(lane.sync_seconds)
+        self._settle(waiting, lane.name, written.first, group.arrival_ms)
+        self._written(lane.name, written, group)
 
-    def _settle(self, waiting: list[Waiting], lane: str, first: int) -> None:
+    async def _seal(self, writing: Writing, full: bool) -> None:
+        """Seals what the lane has open, which is durable: where the seal fails, that is mended in time."""
+        lane = writing.lane
+        assert lane is not None, "an open segment is a lane's"
+        file_bytes = lane.file_bytes
+        began = writing.since = self._runtime.monotonic()
+        self._sealing += 1
+        try:
+            segment = await self._threads.run(partial(lane.seal, self._version()))
+        except Exception as error:  # of a bug too: what has been stored is to be delivered
+            self._abandon(writing, lane, file_bytes, error, set())
+            return
+        finally:
+            self._sealing -= 1
+            writing.since = None
+        open_seconds = began - (writing.aging_since or began)
+        self._pace.sealed(full, open_seconds, self._interval_seconds)
+        writing.end_age()
+        self._tell(segment, file_bytes)
+
+    def _settle(self, waiting: list[Waiting], lane: str, first: int, arrival_ms: int) -> None:
         """Tells everyone where their records landed."""
         for one in waiting:
             self.accepted_bytes += one.size_bytes
             if one.origin:
                 self._state.origins[one.origin.partition] = one.origin
             if not one.done.done():
-                one.done.set_result(Position(lane, first, one.records.num_rows))
+                one.done.set_result(Position(lane, first, one.records.num_rows, arrival_ms))
             first += one.records.num_rows
 
-    def _full_after(self, group: Group) -> bool:
-        opened = self._lane.open if self._lane else None
-        size = group.size_bytes + (opened.size_bytes if opened else 0)
+    def _full_after(self, writing: Writing, group: Group) -> bool:
+        size = group.size_bytes + (writing.open.size_bytes if writing.open else 0)
         hint = self.limits.size_bytes
         growth = min(GROWTH_LIMIT, max(1, self._state.waiting_bytes // (4 * hint)))
         return size >= max(hint, min(hint * growth, GROWN_BYTES))
 
-    def _set_age(self, sealed: bool) -> None:
-        """Starts the interval at the first record of a segment; ends it with the seal."""
-        if sealed and self._age:
-            self._age.cancel()
-            self._age = None
-        if not sealed and self._age is None and self._lane and self._lane.open and self._lane.open.count:
-            self._aging_since = self._runtime.monotonic()
-            self._ring()
+    def _ring(self, writing: Writing) -> None:
+        assert writing.aging_since is not None, "a segment's age begins with its first record"
+        left = writing.aging_since + self._interval_seconds - self._runtime.monotonic()
+        if left < inf:  # else nothing is sealed for its age
+            writing.age = self._runtime.after(max(0.0, left), partial(self._aged, writing))
 
-    def _ring(self) -> None:
-        interval = self.limits.interval_seconds or ZERO_INTERVAL_SECONDS
-        left = self._aging_since + interval - self._runtime.monotonic()
-        self._age = self._runtime.after(max(0.0, left), self._aged)
+    def _aged(self, writing: Writing) -> None:
+        writing.age = None
+        writing.seal_due = True
+        self._set_to_work(writing)
 
-    def _aged(self) -> None:
-        self._age = None
-        self._seal_due = True
-        self._kick()
-
-    def _abandon(self, lane: Lane, good_bytes: int, error: Exception, doubtful: set[str]) -> None:
+    def _abandon(self, writing: Writing, lane: Lane, good_bytes: int, error: Exception, doubtful: set[str]) -> None:
         """The disk failed under this lane: what follows goes to a new one, and this one is mended in time. Until then
         a crash may bring back what failed, so appends of the same source partitions wait for it.
         """
         lane.abandon()
         self._failures, self._failed_at = self._failures + 1, self._runtime.monotonic()
-        self._lane = None
-        self._set_age(sealed=True)
+        writing.lane = None
+        writing.end_age()
         if lane.open is not None:
-            self._abandoned[lane] = doubtful
-            self._mend_later(lane, good_bytes)
+            self._mending.add(lane, good_bytes, doubtful)
         else:
             self._state.accepted += lane.next
             lane.close()
         self._failed(f"writing to the buffer of '{self.stream}' failed: {error}")
 
-    def _mend_later(self, lane: Lane, good_bytes: int) -> None:
-        def begin() -> None:
-            if self._closed:
-                return  # the next start mends it
-            task = asyncio.get_running_loop().create_task(self._mend(lane, good_bytes))
-            self._mending.add(task)
-            task.add_done_callback(self._mending.discard)
-
-        self._runtime.after(MEND_SECONDS, begin)
-
-    async def _mend(self, lane: Lane, good_bytes: int) -> None:
-        """Seals an abandoned lane behind its last good frame, again and again until the disk lets us."""
-        self.sealing += 1
-        try:
-            segment = await self._threads.run(partial(self._mended, lane, good_bytes, self._version()))
-        except Exception as error:  # a bug too must not leave it unmended for want of a second try
-            self._failed(f"mending the buffer of '{self.stream}' failed: {error}")
-            self._mend_later(lane, good_bytes)
-            return
-        finally:
-            self.sealing -= 1
-        del self._abandoned[lane]
+    def _mended(self, lane: Lane, segment: Segment | None, file_bytes: int) -> None:
         self._state.accepted += lane.next
-        lane.close()
         if segment is not None:
-            self._tell(segment, good_bytes)
+            self._tell(segment, file_bytes)
         elif lane.open is not None:  # renamed before the disk failed, found by a new delivery half, and delivered
             self._state.sealed_records += lane.open.count
 
@@ -399,45 +384,3 @@ class DiskAppender:
         self._state.sealed(segment, file_bytes)
         self._state.sealed_records += segment.count
         self._sealed(segment)
-
-    def _mended(self, lane: Lane, good_bytes: int, version: int) -> Segment | None:
-        assert lane.open is not None
-        folder = layout.lane_folder(self._data_dir, self.stream, lane.name)
-        first = lane.open.first
-        if not recovery.mend(self._disk, folder, lane.name, first, version, recovery.Recovered(), good_bytes):
-            return None
-        return recovery.read_segment(self._disk, self._data_dir, (self.stream, lane.name, first))
-
-
-def _write(lane: Lane, new: bool, group: Group, seal_as: int | None) -> Written:
-    """The blocking part of a commit. Raises OSError where the records may not be durable."""
-    if new:
-        lane.create()
-    first = lane.append(group) if group.count or group.origins else lane.next
-    file_bytes = _file_bytes(lane)
-    if seal_as is None:
-        return Written(first, file_bytes)
-    try:
-        return Written(first, file_bytes, lane.seal(seal_as))
-    except OSError as error:
-        return Written(first, file_bytes, error=error)
-
-
-def _fail(waiting: list[Waiting], error: Exception) -> None:
-    for one in waiting:
-        if not one.done.done():
-            one.done.set_exception(Unsure(f"the disk failed: {error}"))
-
-
-def _file_bytes(lane: Lane) -> int:
-    return lane.open.file_bytes if lane.open else 0
-
-
-def _group(waiting: list[Waiting], arrival_ms: int, turn: int) -> Group:
-    return Group(
-        [one.records for one in waiting if one.records.num_rows],
-        {one.origin.partition: (turn, one.origin.cursor) for one in waiting if one.origin},
-        arrival_ms,
-        sum(one.records.num_rows for one in waiting),
-        sum(one.size_bytes for one in waiting),
-    )

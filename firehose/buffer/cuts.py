@@ -16,7 +16,7 @@ from typing import Protocol
 
 from firehose import observe
 from firehose.buffer import layout
-from firehose.buffer.cut_rows import CutRows
+from firehose.buffer.cut_rows import CutRows, Mapped
 from firehose.buffer.groups import MARK, Cut, Group, hash_of
 from firehose.buffer.outgoing import Outgoing
 from firehose.contracts import Disk, Retry
@@ -98,7 +98,12 @@ class CutOutbox(Outgoing):
     _open: dict[str, Partition] = field(default_factory=dict)  # by hash
     _cuts: dict[SegmentKey, Cut] = field(default_factory=dict)  # made and not delivered
     _left: dict[SegmentKey, set[str]] = field(default_factory=dict)  # of each segment taken: groups not delivered
+    _ending: set[SegmentKey] = field(default_factory=set)  # segments of which a cut was the last that was owed
     _active: Counter[str] = field(default_factory=Counter)  # partitions, open or cut, by how many of these
+    _mapped: Mapped = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._mapped = Mapped(self._disk)
 
     # What the shelf tells.
 
@@ -160,6 +165,7 @@ class CutOutbox(Outgoing):
 
     def close(self) -> None:
         super(CutOutbox, self).close()
+        self._mapped.forget()
         for one in self._open.values():
             if one.timer is not None:
                 one.timer.cancel()
@@ -196,20 +202,30 @@ class CutOutbox(Outgoing):
             self._shelf.ended((self.stream, self.destination), totals, cut.of)
             for key in cut.of:
                 self._left.get(key, set()).discard(cut.hash)
-        await self.finish(cut.of)
+        for key in [key for key in cut.of if self._left.get(key) == set() and key not in self._ending]:
+            self._ending.add(key)
+            try:
+                await self.finish([key])
+            except Retry:  # of that segment alone: the cut is delivered and counted, and others of its may be gone
+                self._shelf.remake([key], self.destination)
         if self._cuts.pop(segment.key, None) is not None:
             self._forget(cut.partition)
 
     async def finish(self, keys: Iterable[SegmentKey]) -> None:
         """Ends those segments that have no group left."""
         for key in [key for key in keys if self._left.get(key) == set()]:
+            self._mapped.forget()
             await self._shelf.finish(key, self.destination)
             self._left.pop(key, None)
+            self._ending.discard(key)
 
     def _begin(self, segment: Segment) -> list[SegmentKey]:
         """An attempt; none where outcomes are gone: the segments whose."""
-        lost = [key for key in self._rows(segment).cut.of if not self._disk.exists(self._outcome(key))]
+        members = self._rows(segment).cut.of
+        lost = [key for key in members if not self._disk.exists(self._outcome(key))]
         if not lost:
+            for key in members:
+                self._disk.size(layout.file_of(self._data_dir, key))  # its records may lie there alone
             self._log({"t": "trying"}, segment, sync=not self._is_durable(segment))
         return lost
 
@@ -227,7 +243,7 @@ class CutOutbox(Outgoing):
 
     def _rows(self, segment: Segment) -> CutRows:
         cut = self._cuts.get(segment.key) or self._ledger.book.cuts[segment.key, self.destination]
-        return CutRows(self._disk, self._data_dir, cut)
+        return CutRows(self._disk, self._data_dir, cut, self._mapped)
 
     # How partitions gather.
 

@@ -51,6 +51,7 @@ from firehose.model import INTAKE_SCHEMA, NewerFormat
 FORMAT = 1
 FRAME_MAGIC = b"FHFRAME\n"
 MAGIC_AHEAD = re.compile(FRAME_MAGIC)  # searches a view without a copy, which bytes.find cannot
+SEARCH_BYTES = 64 * 1024  # how much is searched for a frame at a time, from behind
 TRAILER_MAGIC = b"FHSEAL.\n"
 Origins = dict[str, tuple[int, str]]  # turn and cursor, by source partition
 FRAME = struct.Struct("<8sHHIQqIIQII")
@@ -117,8 +118,10 @@ def columns_of(batch: pa.RecordBatch) -> int:
 
 def encode_frame(
     batch: pa.RecordBatch, first: int, arrival_ms: int, origins: Mapping[str, tuple[int, str]], crc_seed: int
-) -> list[bytes | pa.Buffer]:
-    """The frame's bytes, in pieces to be written one after the other. Column order follows `INTAKE_SCHEMA`."""
+) -> tuple[bytes, pa.Buffer, bytes]:
+    """The frame's bytes, in pieces to be written one after the other: the second is the record batch. Column order
+    follows `INTAKE_SCHEMA`.
+    """
     said = json.dumps(origins, separators=(",", ":")).encode() if origins else b""
     gap = bytes(-len(said) % 8)
     arrow = batch.serialize() if batch.num_rows else pa.py_buffer(b"")
@@ -128,7 +131,7 @@ def encode_frame(
     head = FRAME.pack(
         FRAME_MAGIC, FORMAT, columns, batch.num_rows, first, arrival_ms, len(said), pad, arrow.size, crc, 0
     )[:-4]
-    return [head + crc32(head, crc_seed).to_bytes(4, "little") + said + gap, arrow, bytes(pad)]
+    return head + crc32(head, crc_seed).to_bytes(4, "little") + said + gap, arrow, bytes(pad)
 
 
 def encode_trailer(trailer: Trailer, crc_seed: int) -> bytes:
@@ -208,16 +211,18 @@ def read_records(buffer: pa.Buffer, frame: Frame) -> pa.RecordBatch:
     return pa.ipc.read_record_batch(buffer.slice(start, frame.arrow_size), schema)
 
 
-def scan(buffer: pa.Buffer, crc_seed: int, first: int, last: int | None = None) -> Iterator[Frame | Gap]:
+def scan(
+    buffer: pa.Buffer, crc_seed: int, first: int, last: int | None = None, offset: int = 0
+) -> Iterator[Frame | Gap]:
     """Every valid frame in order, and the gaps between them; a valid trailer at the end is passed over.
 
     `first` is the number of the file's first record; `last` the one behind its last, where the lane knows that and a
     trailer does not say it. A frame whose records came already, or are not the segment's, is a gap and not a frame.
+    It begins anywhere in the file where `offset` is that of a frame, and `first` its number.
     """
     trailer = read_trailer(buffer, crc_seed, first)
     end = len(buffer) - (TRAILER.size if trailer else 0)
     last = trailer.first + trailer.count if trailer else last
-    offset = 0
     while offset < end:
         frame = read_frame(buffer, offset, crc_seed)
         if frame is None or offset + frame.size > end:
@@ -241,3 +246,16 @@ def _next_frame(buffer: pa.Buffer, offset: int, end: int, crc_seed: int) -> int:
             return found.start()
         offset = found.start() + 1
     return end
+
+
+def last_frame(buffer: pa.Buffer, crc_seed: int) -> Frame | None:
+    """The last valid frame, searched for from behind: whatever the file's size, little of it is looked at."""
+    data, upto = memoryview(buffer), len(buffer)
+    while upto > 0:
+        start = max(0, upto - SEARCH_BYTES)
+        for found in reversed([*MAGIC_AHEAD.finditer(data, start, upto + len(FRAME_MAGIC) - 1)]):
+            frame = read_frame(buffer, found.start(), crc_seed)
+            if frame is not None:
+                return frame
+        upto = start
+    return None

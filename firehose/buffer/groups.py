@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 
 from firehose.buffer import outcome
 from firehose.contracts import Disk
-from firehose.model import Segment, SegmentKey
+from firehose.model import SIZE, Segment, SegmentKey
 from firehose.partitions import COLUMN
+from firehose.rows import is_bare
 from firehose.runtime import utc
 
 MARK = "#"  # in the lane of a cut: no lane on disk has one
@@ -111,7 +112,7 @@ def _of_outcome(rows: pa.RecordBatch, opened_ms: int) -> Iterator[Group]:
     starts = np.searchsorted(codes, np.arange(len(names)))
     changes = (np.diff(codes, prepend=-1) != 0) | (np.diff(numbers, prepend=-1) != 0)
     firsts = np.unique(numbers, return_index=True)[1]
-    sizes = pc.binary_length(rows.column("record")).to_numpy()
+    sizes = (rows.column(SIZE) if is_bare(rows) else pc.binary_length(rows.column("record"))).to_numpy()
     oldest = np.minimum.reduceat(rows.column("arrival_ms").to_numpy(), starts)
     columns = (
         np.bincount(codes[changes], minlength=len(names)),

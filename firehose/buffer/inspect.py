@@ -1,5 +1,7 @@
 """What lies in a data folder, for people: every file of the buffer, its records, what is damaged, what is held.
 
+The files of data streams are told of in the same way: there, `id/shard` is what a delivery stream's name is here.
+
 Reads what `layout`, `frame`, `ledger`, `outcome` and `catalogue` write, beside a running service and without its
 help. It must never change anything, `release` aside, which takes the delivery half's place first. A file that goes
 away while it is looked at has been delivered, or sealed under another name: it is passed over, not reported.
@@ -12,8 +14,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from firehose import checked_json
 from firehose.buffer import frame, layout, outcome, recovery
-from firehose.buffer.cut_rows import CutRows
+from firehose.buffer.cut_rows import CutRows, Mapped
 from firehose.buffer.groups import is_cut
 from firehose.buffer.ledger import Book, Ledger, read_book
 from firehose.catalogue import Catalogue, Damaged
@@ -66,11 +69,11 @@ class Checked:
 
 
 def key_of(name: str) -> SegmentKey:
-    """The key of a segment written `stream/lane/first`. Raises ValueError."""
-    stream, lane, first = name.split("/")
-    if {stream, lane} & {"", ".", ".."} or not (first.isascii() and first.isdigit()):
+    """The key of a segment written `stream/lane/first`, or `id/shard/lane/first`. Raises ValueError."""
+    *stream, lane, first = name.split("/")
+    if len(stream) not in (1, 2) or {*stream, lane} & {"", ".", ".."} or not (first.isascii() and first.isdigit()):
         raise ValueError(name)
-    return stream, lane, int(first)
+    return "/".join(stream), lane, int(first)
 
 
 def files(disk: Disk, data_dir: str) -> Iterator[File]:
@@ -107,7 +110,7 @@ def records(disk: Disk, data_dir: str, key: SegmentKey) -> Iterator[pa.BinaryArr
         return
     for suffix in STATES:  # in this order: a file that is sealed meanwhile is found under its next name
         try:
-            view = disk.view(layout.file_of(data_dir, key, suffix))
+            view = disk.view(_path(data_dir, key, suffix))
         except (FileNotFoundError, NotADirectoryError):
             continue
         try:
@@ -124,7 +127,7 @@ def _rows(disk: Disk, data_dir: str, key: SegmentKey) -> Iterator[pa.BinaryArray
     book, _ = read_book(disk, _ledger(data_dir))
     for (one, _), cut in book.cuts.items():
         if one == key and all(outcome.read(disk, layout.file_of(data_dir, member, layout.OUT)) for member in cut.of):
-            yield from (rows.rows.column("record") for rows in CutRows(disk, data_dir, cut))
+            yield from (rows.rows.column("record") for rows in CutRows(disk, data_dir, cut, Mapped(disk)))
             return
     raise _not_there(key)
 
@@ -138,13 +141,14 @@ def verify(disk: Disk, data_dir: str) -> Iterator[Checked]:
     """Reads everything: frames, trailers, outcomes, ledger, catalogue, schemas. Raises `NewerFormat`."""
     yield _checked_catalogue(disk, data_dir)
     yield _checked_ledger(disk, data_dir)
+    yield from _checked_definitions(disk, data_dir)
     for key, suffix in _each(disk, data_dir):
         try:
             yield _checked_segment(disk, data_dir, key, suffix)
         except FileNotFoundError:
             continue
     for key in _keys(disk, data_dir, layout.OUT):
-        path = layout.file_of(data_dir, key, layout.OUT)
+        path = _path(data_dir, key, layout.OUT)
         if outcome.read(disk, path) is None and disk.exists(path):
             yield Checked(path, damage=((0, "the outcome is damaged; it will be made anew from the segment"),))
     for path, problem in versions.files(disk, data_dir):
@@ -181,15 +185,28 @@ def _each(disk: Disk, data_dir: str) -> Iterator[tuple[SegmentKey, str]]:
 
 
 def _keys(disk: Disk, data_dir: str, suffix: str) -> Iterator[SegmentKey]:
-    for stream in layout.streams(disk, data_dir):
-        for lane in layout.lanes(disk, data_dir, stream):
-            for first in layout.numbers(disk.list(layout.lane_folder(data_dir, stream, lane)), suffix):
-                yield stream, lane, first
+    yield from _keys_in(disk, data_dir, "", suffix)
+    for id in layout.data_streams(disk, data_dir):
+        yield from _keys_in(disk, layout.data_stream_folder(data_dir, id), f"{id}/", suffix)
+
+
+def _keys_in(disk: Disk, folder: str, of: str, suffix: str) -> Iterator[SegmentKey]:
+    for stream in layout.streams(disk, folder):
+        for lane in layout.lanes(disk, folder, stream):
+            for first in layout.numbers(disk.list(layout.lane_folder(folder, stream, lane)), suffix):
+                yield of + stream, lane, first
+
+
+def _path(data_dir: str, key: SegmentKey, suffix: str) -> str:
+    stream, lane, first = key
+    id, _, name = stream.rpartition("/")
+    folder = layout.data_stream_folder(data_dir, id) if id else data_dir
+    return layout.file_of(folder, (name, lane, first), suffix)
 
 
 def _file(disk: Disk, data_dir: str, key: SegmentKey, suffix: str, book: Book, catalogue: Catalogue) -> File:
     stream, lane, first = key
-    view = disk.view(layout.file_of(data_dir, key, suffix))
+    view = disk.view(_path(data_dir, key, suffix))
     try:
         file_bytes = len(view.buffer)
         trailer = frame.read_trailer(view.buffer, frame.seed(lane), first)
@@ -224,7 +241,7 @@ def _owed(key: SegmentKey, version: int, book: Book, catalogue: Catalogue) -> tu
 
 
 def _checked_segment(disk: Disk, data_dir: str, key: SegmentKey, suffix: str) -> Checked:
-    path = layout.file_of(data_dir, key, suffix)
+    path = _path(data_dir, key, suffix)
     _, lane, first = key
     view = disk.view(path)
     try:
@@ -260,3 +277,17 @@ def _checked_catalogue(disk: Disk, data_dir: str) -> Checked:
     except Damaged as error:
         return Checked(path, damage=((getattr(error.__cause__, "pos", 0), f"cannot be read: {error.__cause__}"),))
     return Checked(path)
+
+
+def _checked_definitions(disk: Disk, data_dir: str) -> Iterator[Checked]:
+    """The files that say what data streams there are."""
+    for id in layout.data_streams(disk, data_dir):
+        path = layout.definition_of(data_dir, id)
+        try:
+            checked_json.decode(path, disk.read(path))
+        except FileNotFoundError:
+            continue  # it is being made, or removed
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            yield Checked(path, damage=((0, f"cannot be read: {error}"),))
+        else:
+            yield Checked(path)

@@ -7,7 +7,7 @@ is cut behind its last good frame when it is mended (`recovery.mend`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -41,21 +41,40 @@ class OpenSegment:
     file_bytes: int = 0
 
 
+def untimed(call: Callable[[], None]) -> float:
+    call()
+    return 0.0
+
+
 class Lane:
     """Appends to the lane's files. `next` is the number of the record to come: the lane's count so far."""
 
-    def __init__(self, disk: Disk, data_dir: str, stream: str, name: str) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        data_dir: str,
+        stream: str,
+        name: str,
+        seconds_of: Callable[[Callable[[], None]], float] = untimed,
+    ) -> None:
         self.name = name
         self.stream = stream
         self.next = 0
+        self.sync_seconds = 0.0  # of the last append: the disk's own time
         self.open: OpenSegment | None = None
         self._disk = disk
+        self._seconds_of = seconds_of
         self._above = (data_dir, layout.buffer_folder(data_dir))
         self._folder = layout.lane_folder(data_dir, stream, name)
         self._seed = frame.seed(name)
         self._origins: frame.Origins = {}  # of the open segment, newest of each source partition
         self._head: int | None = None
         self._lock: Lock | None = None
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the open file."""
+        return self.open.file_bytes if self.open else 0
 
     def create(self) -> None:
         """Makes the lane's folder, durable, and locks it."""
@@ -65,8 +84,10 @@ class Lane:
         self._lock = self._disk.lock(self._folder)
         assert self._lock is not None, "a name drawn for this writer alone is never locked by another"
 
-    def append(self, group: Group) -> int:
-        """Writes the group as one frame and syncs it. Returns the number of its first record."""
+    def append(self, group: Group) -> tuple[int, pa.RecordBatch]:
+        """Writes the group as one frame and syncs it. Returns the number of its first record, and the records as they
+        stand in the frame.
+        """
         first = self.next
         if self.open is None:
             writer = self._disk.create(layout.numbered(self._folder, first, layout.OPEN))
@@ -75,21 +96,21 @@ class Lane:
         segment = self.open
         if not segment.count:  # origins alone do not open a segment
             segment.opened_ms = group.arrival_ms
-        chunks = frame.encode_frame(joined(group.records), first, group.arrival_ms, group.origins, self._seed)
-        written = segment.writer.write(*chunks)
-        segment.writer.sync()
+        records = joined(group.records)
+        head, arrow, pad = frame.encode_frame(records, first, group.arrival_ms, group.origins, self._seed)
+        written = segment.writer.write(head, arrow, pad)
+        self.sync_seconds = self._seconds_of(segment.writer.sync)
         segment.file_bytes += written
         segment.count += group.count
         segment.size_bytes += group.size_bytes
         self._origins.update(group.origins)
         self.next = first + group.count
-        return first
+        return first, pa.ipc.read_record_batch(arrow, records.schema) if group.count else records
 
-    def seal(self, version: int) -> Segment | None:
-        """Ends the open file and makes it a sealed segment; None where it has only origins, which stay open."""
+    def seal(self, version: int) -> Segment:
+        """Ends the open file, which has a record, and makes it a sealed segment."""
         segment = self.open
-        if segment is None or not segment.count:
-            return None
+        assert segment is not None, "there is something to seal"
         trailer = frame.Trailer(
             version, segment.first, segment.count, segment.size_bytes, segment.opened_ms, self._summary(segment)
         )
@@ -153,7 +174,7 @@ def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
         return batches[0]
     if any(batch.num_columns > 1 for batch in batches):
         schema = frame.SCHEMAS[_columns(batches)]
-        batches = [_widened(batch, schema) for batch in batches]
+        batches = [batch if batch.schema == schema else _widened(batch, schema) for batch in batches]
     return pa.concat_batches(batches)
 
 

@@ -11,6 +11,10 @@
                                   <n>.out      durable outcome of transforms that cannot be repeated
                                   <n>.damaged  kept for inspection
                                   <n>.head     empty: the lane had n records when its last segment was sealed
+
+<data_dir>/datastreams/<id>/ is the folder of a data stream, and laid out in the same way: what is a delivery stream's
+above is a shard's there, and each lane has its generation before its name, g and 7 digits. The lane of the highest one
+is never removed while the shard is there, so that no counter is given out twice.
 """
 
 from __future__ import annotations
@@ -22,9 +26,11 @@ from collections.abc import Callable
 from firehose.contracts import Disk
 from firehose.model import Segment, SegmentKey
 
+DATA_STREAMS = "datastreams"
 OPEN, SEALED, OUT, DAMAGED, HEAD = ".open", ".sealed", ".out", ".damaged", ".head"
 LANES = "lanes"
-LANE = re.compile(r"\d{8}T\d{6}-[0-9a-f]+")  # as `Runtime.lane_name` draws them; no other folder is ever touched
+# As `Runtime.lane_name` draws them, of a shard with the generation; no other folder is ever touched.
+LANE = re.compile(r"(?:g(\d{7})-)?\d{8}T\d{6}-[0-9a-f]+")
 
 
 def buffer_folder(data_dir: str) -> str:
@@ -37,6 +43,20 @@ def stream_folder(data_dir: str, stream: str) -> str:
 
 def lane_folder(data_dir: str, stream: str, lane: str) -> str:
     return os.path.join(data_dir, "buffer", stream, lane)
+
+
+def data_streams(disk: Disk, data_dir: str) -> list[str]:
+    """Ids of data streams."""
+    return _folders(disk, os.path.join(data_dir, DATA_STREAMS), lambda name: True)
+
+
+def data_stream_folder(data_dir: str, id: str) -> str:
+    return os.path.join(data_dir, DATA_STREAMS, id)
+
+
+def definition_of(data_dir: str, id: str) -> str:
+    """Path of the file that says what a data stream is."""
+    return os.path.join(data_stream_folder(data_dir, id), "stream")
 
 
 def numbered(folder: str, number: int, suffix: str) -> str:
@@ -75,3 +95,14 @@ def _is_folder(disk: Disk, path: str) -> bool:
     except NotADirectoryError:
         return False
     return True
+
+
+def with_generation(generation: int, lane: str) -> str:
+    """The name of a shard's lane."""
+    return f"g{generation:07d}-{lane}"
+
+
+def generation(lane: str) -> int:
+    """The generation of a shard's lane; 0 of any other."""
+    found = LANE.fullmatch(lane)
+    return int(found[1] or 0) if found else 0

@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from firehose.buffer.lane import joined
 from firehose.buffer.reading import rows_of
-from firehose.buffer.recovery import record_bytes
 from firehose.contracts import Full
-from firehose.model import Batch, Origin, Outcome, Position, Segment, SegmentKey, Totals
+from firehose.model import Batch, Origin, Outcome, Position, Records, Segment, SegmentKey, Totals
+from firehose.rows import pieces, values_bytes
 from firehose.runtime import utc
 
 Place = tuple[SegmentKey, str]
@@ -64,13 +64,13 @@ class MemoryBuffer:
         self._destinations = tuple(destinations)
         self.outboxes = {name: MemoryOutbox(name, self._said, self._finished) for name in destinations}
 
-    async def append(self, records: pa.RecordBatch, origin: Origin | None = None) -> Position:
-        if self.buffered_bytes + record_bytes(records.column("record")) > self.limit_bytes:
+    async def append(self, records: Records, origin: Origin | None = None) -> Position:
+        if self.buffered_bytes + values_bytes(records.column("record")) > self.limit_bytes:
             raise Full(f"the buffer of '{self.stream}' is at its limit")
         position = Position(self._lane, self._next, records.num_rows)
         if records.num_rows and not self._open:
             self._opened_ms = self._now_ms()
-        self._open += [records] if records.num_rows else []
+        self._open += pieces(records)
         self._next += records.num_rows
         if origin is not None:
             self._origins[origin.partition] = origin
@@ -224,4 +224,4 @@ class MemoryMemo:
 
 
 def _bytes(records: pa.RecordBatch) -> int:
-    return record_bytes(records.column("record"))
+    return values_bytes(records.column("record"))

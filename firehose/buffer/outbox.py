@@ -7,11 +7,11 @@ ledger calls it delivered to all of them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from firehose.buffer import frame, layout, outcome, reading, recovery
+from firehose.buffer import frame, kept, layout, outcome, reading, recovery
 from firehose.buffer.cuts import CutOutbox, Gathering
 from firehose.buffer.groups import Group, groups, is_cut
 from firehose.buffer.ledger import Book, Ledger, Place
@@ -64,6 +64,7 @@ class Shelf:
         """
         self.ledger = Ledger(disk, f"{data_dir}/ledger", report, self._gone)
         self.report = report
+        self.outcomes = kept.Outcomes(disk, data_dir, report)
         self._disk = disk
         self._data_dir = data_dir
         self._threads = threads
@@ -193,7 +194,9 @@ class Shelf:
             await self.outbox(key[0], destination).finish(shelved.segment, rest)
 
     def remake(self, keys: Iterable[SegmentKey], destination: str) -> None:
-        """Offers parted segments again, whose durable outcome is gone: it is made anew on the way."""
+        """Offers parted segments again: on the way a durable outcome that is gone is made anew, and a segment ends that
+        has no group left.
+        """
         for shelved in [self._shelved[key] for key in keys if key in self._shelved]:
             if destination in shelved.owed - shelved.remaking:
                 shelved.remaking.add(destination)
@@ -235,9 +238,12 @@ class Shelf:
         if not self._hurried[place] and place in self._cuts:
             self._cuts[place].cut_hurried()
 
-    def release(self, key: SegmentKey) -> list[str]:
-        """Offers a held segment again; the destinations that it was held for."""
-        names = [name for held, name in tuple(self.ledger.book.held) if held == key]
+    def held(self) -> list[Place]:
+        return sorted(self.ledger.book.held)
+
+    def release(self, key: SegmentKey, only: str | None = None) -> list[str]:
+        """Offers a held segment again; the destinations that it was held for. To one alone, where one is named."""
+        names = [name for held, name in tuple(self.ledger.book.held) if held == key and only in (None, name)]
         self.ledger.append(*({"t": "released", "s": key, "d": name} for name in names))
         shelved = self._shelved.get(key)
         for name in names:
@@ -295,6 +301,7 @@ class Shelf:
         self._arrived((segment.stream, destination), segment.key)
         if not shelved.owed:
             del self._shelved[segment.key]
+            self.outcomes.checked.discard(segment.key)
             self._bytes[segment.stream] -= segment.size_bytes
             self._remove(shelved)
 
@@ -359,11 +366,14 @@ class DiskOutbox(Outgoing):
         return await self._blocking(partial(reading.batch, self._disk, self._data_dir, segment))
 
     async def kept(self, segment: Segment) -> Iterable[Outcome] | None:
-        path = layout.file_of(self._data_dir, segment, layout.OUT)
-        found = await self._blocking(partial(outcome.read, self._disk, path))
-        if found is None and self._disk.exists(path):
-            self._shelf.report(f"{path}: the outcome at offset 0 is damaged, and is made anew from the segment")
-        return found
+        found = await self.bare(segment)
+        return None if found is None else kept.Whole(found, self._disk, layout.file_of(self._data_dir, segment))
+
+    async def bare(self, segment: Segment) -> Sequence[Outcome] | None:
+        return await self._blocking(partial(self._shelf.outcomes.read, segment.key))
+
+    def placed(self, given: Batch) -> Batch:
+        return reading.placed(self._disk, self._data_dir, given)
 
     async def keep(self, segment: Segment, outcomes: AsyncIterator[Outcome]) -> None:
         path = layout.file_of(self._data_dir, segment, layout.OUT)
@@ -375,6 +385,7 @@ class DiskOutbox(Outgoing):
             async for made in outcomes:
                 await self._blocking(partial(keeping.add, made))
             await self._blocking(keeping.finish)
+            self._shelf.outcomes.checked.add(segment.key)  # whoever made the outcome has just read it all
         finally:
             keeping.close()
 

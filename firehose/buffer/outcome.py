@@ -1,7 +1,7 @@
 """The durable outcome of transforms that cannot be repeated: one file beside the segment, there when it is whole.
 
  0   8  magic "FHOUT..\\n"
- 8   4  format version, 3
+ 8   4  format version: 4 where rows go without their records (`places`), else 3
 12   4  CRC-32 of bytes 0 to 11
 16      for each outcome three parts: rows, refused, dropped (a table of one int32 column `row`), each
             0   8  size in bytes of an Arrow IPC stream
@@ -26,14 +26,15 @@ from isal.isal_zlib import crc32
 
 from firehose.contracts import Disk
 from firehose.model import REJECTION_SCHEMA, NewerFormat, Outcome, Rejections
+from firehose.rows import is_bare
 
-FORMAT = 3
+FORMAT, BARE_FORMAT = 3, 4
 MAGIC = b"FHOUT..\n"
 HEAD = struct.Struct("<8sI")
 WORD = struct.Struct("<I")
 PART = struct.Struct("<QII")
 END = 2**64 - 1  # the size of the end mark
-CONTENT_AT = {1: 16, 2: 24, 3: 16}
+CONTENT_AT = {1: 16, 2: 24, 3: 16, 4: 16}
 
 
 class Keeping:
@@ -46,16 +47,19 @@ class Keeping:
         if disk.exists(self._beside):
             disk.remove(self._beside)
         self._writer = disk.create(self._beside)
-        head = HEAD.pack(MAGIC, FORMAT)
-        self._crc = int(crc32(head, _seed(path)))
-        self._writer.write(head + WORD.pack(self._crc))
+        self._crc: int | None = None
 
     def add(self, outcome: Outcome) -> None:
+        """All of a file have their records, or none has."""
+        if self._crc is None:
+            self._crc = self._begun(BARE_FORMAT if is_bare(outcome.rows) else FORMAT)
         for part in _parts(outcome):
             self._crc = _crc(part.size, part, self._crc)
             self._writer.write(PART.pack(part.size, self._crc, 0), part, bytes(-part.size % 8))
 
     def finish(self) -> None:
+        if self._crc is None:
+            self._crc = self._begun(FORMAT)
         self._writer.write(PART.pack(END, _crc(END, b"", self._crc), 0))
         self._writer.sync()
         self._writer.close()
@@ -65,9 +69,17 @@ class Keeping:
     def close(self) -> None:
         self._writer.close()
 
+    def _begun(self, version: int) -> int:
+        head = HEAD.pack(MAGIC, version)
+        crc = int(crc32(head, _seed(self._path)))
+        self._writer.write(head + WORD.pack(crc))
+        return crc
+
 
 def read(disk: Disk, path: str) -> list[Outcome] | None:
-    """The outcomes; None where there is no such file or it is damaged. Raises `NewerFormat`."""
+    """The outcomes, their rows without their records where they were kept so; None where there is no such file or it
+    is damaged. Raises `NewerFormat`.
+    """
     if not disk.exists(path):
         return None
     buffer = disk.view(path).buffer
@@ -80,10 +92,10 @@ def read(disk: Disk, path: str) -> list[Outcome] | None:
     (crc,) = WORD.unpack_from(buffer, crc_at)
     if version != 1 and crc != crc32(buffer.slice(0, crc_at), _seed(path)):
         return None
-    if version > FORMAT:
-        raise NewerFormat(path, version, FORMAT)
+    if version > BARE_FORMAT:
+        raise NewerFormat(path, version, BARE_FORMAT)
     parts = list(_read_parts(buffer, CONTENT_AT[version], None if version == 1 else crc))
-    if version == FORMAT:
+    if version >= FORMAT:
         whole = bool(parts) and parts.pop() is None
     else:
         whole = len(parts) == 3 * WORD.unpack_from(buffer, HEAD.size)[0]

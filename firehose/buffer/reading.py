@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
 from firehose.buffer import frame, layout
 from firehose.buffer.lane import joined
-from firehose.buffer.recovery import record_bytes
+from firehose.buffer.places import places_in
 from firehose.contracts import Disk, View
-from firehose.model import ROW_SCHEMA, Batch, Segment, SegmentKey
+from firehose.model import PLACE, ROW_SCHEMA, Batch, Segment, SegmentKey
+from firehose.rows import values_bytes
 
 SLICE_BYTES = 1024 * 1024  # what is joined for one slice still lies in the core's own cache when it is encoded
 SLICE_ROWS = 64 * 1024
@@ -26,7 +27,13 @@ def batch(disk: Disk, data_dir: str, segment: Segment) -> Batch:
     return Batch(segment, lambda: slices(disk.view(path), segment.key))
 
 
-def slices(view: View, key: SegmentKey) -> Iterator[pa.RecordBatch]:
+def placed(disk: Disk, data_dir: str, given: Batch) -> Batch:
+    """The given segment's batch, its rows with a column `place`."""
+    path = layout.file_of(data_dir, given.segment)
+    return replace(given, read=lambda: slices(disk.view(path), given.segment.key, with_places=True))
+
+
+def slices(view: View, key: SegmentKey, with_places: bool = False) -> Iterator[pa.RecordBatch]:
     """Slices of about SLICE_BYTES or SLICE_ROWS, cut at places that depend on the file alone.
 
     Frames are never split unless one alone is larger, and large ones are not joined. Rows lost to damage are left out:
@@ -40,14 +47,14 @@ def slices(view: View, key: SegmentKey) -> Iterator[pa.RecordBatch]:
             if isinstance(item, frame.Gap) or not item.count:
                 continue
             records = frame.read_records(view.buffer, item)
-            size = record_bytes(records.column("record"))
+            size = values_bytes(records.column("record"))
             if gathered.rows and gathered.full_with(item.count, size):
-                yield from gathered.cut()
+                yield from gathered.cut(view.buffer if with_places else None)
                 view.release(gathered.offset, item.offset)
                 gathered = _Gathered(first, item.offset)
             gathered.add(item, records, size)
         if gathered.rows:
-            yield from gathered.cut()
+            yield from gathered.cut(view.buffer if with_places else None)
     finally:
         view.close()
 
@@ -76,8 +83,12 @@ class _Gathered:
         self.rows += item.count
         self.size_bytes += size_bytes
 
-    def cut(self) -> Iterator[pa.RecordBatch]:
+    def cut(self, file: pa.Buffer | None) -> Iterator[pa.RecordBatch]:
+        """With their places in `file`, where that is given."""
         whole = rows_of(joined(self.records), self._numbers(), self._arrivals())
+        if file is not None:
+            places = [places_in(file, records.column("record")) for records in self.records]
+            whole = whole.append_column(PLACE, pa.array(np.concatenate(places)))
         pieces = max(-(-self.rows // SLICE_ROWS), -(-self.size_bytes // SLICE_BYTES))
         step = max(1, -(-self.rows // pieces)) if pieces else self.rows
         for start in range(0, self.rows, step):

@@ -25,6 +25,7 @@ from firehose.buffer import frame, layout
 from firehose.buffer.lane import joined, seal_file, segment_of
 from firehose.contracts import Disk
 from firehose.model import Segment
+from firehose.rows import values_bytes
 
 VERSIONS = 4096  # of a definition that a damaged trailer is compared with
 
@@ -77,12 +78,12 @@ def recover(disk: Disk, data_dir: str, stream: str, version: int) -> Recovered:
     folded = _read_folded(disk, data_dir, stream, found)
     found.accepted, found.origins = folded.records, dict(folded.origins)
     names = [name for name in layout.lanes(disk, data_dir, stream) if name not in folded.names]
-    empty = [name for name in names if _recover_lane(disk, data_dir, stream, name, version, found)]
+    empty = [name for name in names if recover_lane(disk, data_dir, stream, name, version, found)]
     _fold(disk, data_dir, stream, folded, empty, found)
     return found
 
 
-def _recover_lane(disk: Disk, data_dir: str, stream: str, lane: str, version: int, found: Recovered) -> bool:
+def recover_lane(disk: Disk, data_dir: str, stream: str, lane: str, version: int, found: Recovered) -> bool:
     """Adds one lane to what was found. True where it is dead and nothing of it is left but its count."""
     folder = layout.lane_folder(data_dir, stream, lane)
     lock = disk.lock(folder)
@@ -199,20 +200,11 @@ def scanned(buffer: pa.Buffer, crc_seed: int, first: int, path: str, last: int |
         if seen.end == first:  # as the writer does: origins alone do not open a segment
             seen.opened_ms = item.arrival_ms
         seen.end, seen.good_bytes = item.end, item.offset + item.size
-        seen.size_bytes += record_bytes(frame.read_records(buffer, item).column("record"))
+        seen.size_bytes += values_bytes(frame.read_records(buffer, item).column("record"))
         seen.origins = frame.newest(seen.origins, frame.read_origins(buffer, item))
         seen.frames += 1
         seen.summary_at = 0 if item.count else item.offset
     return seen
-
-
-def record_bytes(records: pa.Array) -> int:
-    """Size of the records' bytes alone. `records` is a binary array."""
-    if not len(records):
-        return 0
-    ends = memoryview(records.buffers()[1]).cast("i")
-    size: int = ends[records.offset + len(records)] - ends[records.offset]
-    return size
 
 
 def _sealed(disk: Disk, folder: str, stream: str, lane: str, first: int, version: int, found: Recovered) -> Segment:
@@ -311,7 +303,7 @@ def _fold(disk: Disk, data_dir: str, stream: str, old: _Folded, empty: list[str]
     """
     gone = [name for name in layout.lanes(disk, data_dir, stream) if name in old.names]
     for name in gone:
-        _remove_lane(disk, layout.lane_folder(data_dir, stream, name))
+        remove_lane(disk, layout.lane_folder(data_dir, stream, name))
     if gone:
         disk.sync_folder(layout.stream_folder(data_dir, stream))
     if not empty:
@@ -321,7 +313,7 @@ def _fold(disk: Disk, data_dir: str, stream: str, old: _Folded, empty: list[str]
     folder = layout.stream_folder(data_dir, stream)
     disk.replace(f"{folder}/{layout.LANES}", checked_json.encode(said))
     for name in empty:
-        _remove_lane(disk, layout.lane_folder(data_dir, stream, name))
+        remove_lane(disk, layout.lane_folder(data_dir, stream, name))
     disk.sync_folder(folder)
 
 
@@ -329,7 +321,7 @@ def _count(disk: Disk, folder: str) -> int:
     return max(layout.numbers(disk.list(folder), layout.HEAD), default=0)
 
 
-def _remove_lane(disk: Disk, folder: str) -> None:
+def remove_lane(disk: Disk, folder: str) -> None:
     for name in disk.list(folder):
         disk.remove(f"{folder}/{name}")
     disk.remove_folder(folder)

@@ -13,7 +13,7 @@ from faulty_disk import Fault
 from virtual_time import START_MS, VirtualRuntime, passed, run
 
 from firehose.buffer import appender as module
-from firehose.buffer import frame, layout
+from firehose.buffer import frame, layout, mending
 from firehose.contracts import Full, Unavailable, Unsure
 from firehose.model import Origin
 
@@ -90,13 +90,19 @@ def test_cancelled_waiter() -> None:
     in_buffer(scenario)
 
 
-def test_seal_by_size_in_the_same_write() -> None:
-    """The append that reaches the size is sealed with it: no further frame, nothing to wait for."""
+async def behind_the_seal() -> None:
+    """Returns when a seal that nobody waits for has ended."""
+    await passed(0.01)
+
+
+def test_seal_by_size() -> None:
+    """Behind the append that reaches the size the segment is sealed at once: no further frame, no interval."""
 
     async def scenario(buffer: DiskBuffer) -> None:
         await many(buffer, b"x" * 999)
         assert not buffer.sealed
         await many(buffer, b"y")
+        await behind_the_seal()
         assert [(s.count, s.size_bytes) for s in buffer.sealed] == [(2, 1000)]
         assert not buffer.paths(layout.OPEN)
 
@@ -205,6 +211,7 @@ def test_segments_grow_while_delivery_is_behind() -> None:
         await drained(buffer.outbox())
         buffer.sealed.clear()
         await many(buffer, b"x" * 1000)
+        await behind_the_seal()
         assert [segment.size_bytes for segment in buffer.sealed] == [1000]
 
     in_buffer(scenario)
@@ -237,6 +244,7 @@ def test_room_comes_back_with_delivery() -> None:
     async def scenario(buffer: DiskBuffer) -> None:
         buffer.appender.limits = replace(buffer.limits, limit_bytes=2500)
         await many(buffer, b"x" * 1500)
+        await behind_the_seal()
         assert isinstance((await many(buffer, b"y" * 1000))[0], Full)
         await drained(buffer.outbox())
         assert not isinstance((await many(buffer, b"y" * 1000))[0], Exception)
@@ -263,7 +271,7 @@ def test_disk_fails_under_an_append(step: str, code: int, before: int) -> None:
         buffer.disk.faults.clear()
         good += [b"after"] + ([] if touched else [b"unsure1", b"unsure2"])
         await many(buffer, b"after")
-        await passed(2 * module.MEND_SECONDS)
+        await passed(2 * mending.MEND_SECONDS)
         await buffer.appender.seal()
         assert buffer.appender.accepted == buffer.appender.sealed_records == len(good)
         accepted = buffer.appender.accepted
@@ -290,7 +298,7 @@ def test_seal_fails_after_a_good_append(step: str) -> None:
         buffer.disk.fail_at = {len(buffer.disk.steps) + seal_steps.index(step): errno.EIO}
         await buffer.appender.seal()
         assert bool(buffer.failures) == (step != "remove")
-        await passed(2 * module.MEND_SECONDS)
+        await passed(2 * mending.MEND_SECONDS)
         assert [segment.count for segment in buffer.sealed] == [1, 1, 1]
         assert buffer.appender.accepted == buffer.appender.sealed_records == 3
         assert await drained(buffer.outbox()) == [b"x" * 1000, b"one", b"two"]
@@ -312,7 +320,7 @@ def test_delivered_before_it_is_mended() -> None:
         buffer.shelf.close()
         buffer.start_delivery()
         assert await drained(buffer.outbox()) == [b"one"]
-        await passed(2 * module.MEND_SECONDS)
+        await passed(2 * mending.MEND_SECONDS)
         assert buffer.appender.accepted == buffer.appender.sealed_records == 1
         assert buffer.appender.buffered_bytes == 0
 
@@ -331,7 +339,7 @@ def test_failing_disk_is_bounded(steps: tuple[str, ...]) -> None:
             (answer,) = await many(buffer, b"bad")
             assert isinstance(answer, Unavailable)
             await passed(0.05)
-        to_mend = module.ABANDONED_LIMIT if "sync" in steps else seconds + module.FAILURES_IN_ROW
+        to_mend = mending.ABANDONED_LIMIT if "sync" in steps else seconds + module.FAILURES_IN_ROW
         assert len(layout.lanes(buffer.disk, ROOT, STREAM)) <= to_mend + 1
         buffer.disk.faults.clear()
         await passed(5)
@@ -438,6 +446,7 @@ def test_check_removed_finds_what_nobody_told() -> None:
 
     async def scenario(buffer: DiskBuffer) -> None:
         await many(buffer, b"x" * 2000)
+        await behind_the_seal()
         assert buffer.appender.buffered_bytes > 2000
         assert buffer.appender.versions == {1}
         (path,) = buffer.paths(layout.SEALED)

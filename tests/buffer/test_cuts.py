@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from base64 import b64decode
 from collections import Counter
@@ -10,7 +11,7 @@ from random import Random
 
 import pyarrow as pa
 import pytest
-from disk_buffer import LEDGER, ROOT, STREAM
+from disk_buffer import LEDGER, ROOT, STREAM, batch
 from faulty_disk import Fault
 from parted import Objects, PartedBuffer, name_of
 from virtual_time import passed, run
@@ -26,15 +27,23 @@ from firehose.model import Batch, Range, Receipt, Rejections, Totals
 BOTH = ("far", "near")
 
 
-def in_buffer(scenario: Callable[[PartedBuffer], Awaitable[None]], destinations: tuple[str, ...] = ("far",)) -> None:
-    async def whole() -> None:
+def in_buffer(
+    scenario: Callable[[PartedBuffer], Awaitable[None]], destinations: tuple[str, ...] = ("far",), splits: bool = False
+) -> None:
+    """Runs it where records may be changed; and, unless it splits some, where rows go on without their records."""
+
+    async def whole(bare: bool) -> None:
         buffer = PartedBuffer(destinations)
+        if bare:
+            buffer.leave_records_as_they_come()
         await buffer.start()
         await scenario(buffer)
         for task in buffer.tasks:
             task.cancel()
 
-    run(whole())
+    run(whole(bare=False))
+    if not splits:
+        run(whole(bare=True))
 
 
 def objects(buffer: PartedBuffer, destination: str = "far") -> list[list[bytes]]:
@@ -137,7 +146,7 @@ def test_another_version_is_another_partition() -> None:
         assert objects(buffer) == [[b"a1"], [b"a2"]]
         assert sorted(segment.version for _, segment in buffer.far["far"].attempts) == [1, 2]
 
-    in_buffer(scenario)
+    in_buffer(scenario, splits=True)
 
 
 MIXED = (b"a1|b1|!1|~1", b"!2", b"~2", b"a2|a3", b"b2|a4", b"c1|!3", b"!4|~3", b"d")
@@ -165,7 +174,7 @@ def test_split_records_add_up() -> None:
         assert buffer.letters() == 4
         assert objects(buffer) == [[b"a1", b"a2", b"a3", b"a4"], [b"b1", b"b2"], [b"c1"], [b"d"]]
 
-    in_buffer(scenario)
+    in_buffer(scenario, splits=True)
 
 
 def test_destinations_are_owed_separately() -> None:
@@ -186,7 +195,7 @@ def test_destinations_are_owed_separately() -> None:
         assert buffer.letters() == 4
         buffer.check_sums()
 
-    in_buffer(scenario, BOTH)
+    in_buffer(scenario, BOTH, splits=True)
 
 
 def test_a_far_side_that_fails_does_not_keep_segments_from_parting() -> None:
@@ -255,7 +264,7 @@ def test_held_and_released() -> None:
         assert len(set(buffer.far["far"].names)) == 2
         buffer.check_sums()
 
-    in_buffer(scenario)
+    in_buffer(scenario, splits=True)
 
 
 def test_letters_of_a_cut_given_up() -> None:
@@ -273,7 +282,7 @@ def test_letters_of_a_cut_given_up() -> None:
         totals = buffer.shelf.standings()[STREAM, "far"].totals
         assert totals == Totals(dead=5, split=2)
 
-    in_buffer(scenario)
+    in_buffer(scenario, splits=True)
 
 
 def test_lost_outcome_is_made_anew() -> None:
@@ -295,6 +304,59 @@ def test_lost_outcome_is_made_anew() -> None:
         buffer.check_sums()
 
     in_buffer(scenario)
+
+
+def test_rows_that_go_on_as_they_came_are_written_once() -> None:
+    """Their durable outcome goes without the records, and says so to an older release by its format."""
+
+    async def formats(bare: bool) -> tuple[int, bool]:
+        buffer = PartedBuffer()
+        if bare:
+            buffer.leave_records_as_they_come()
+        await buffer.start()
+        await buffer.put(b"a" * 100, b"b")
+        await buffer.idle()
+        (path,) = buffer.paths(layout.OUT)
+        content = buffer.disk.read(path)
+        await buffer.flush()
+        assert objects(buffer) == [[b"a" * 100], [b"b"]]
+        for task in buffer.tasks:
+            task.cancel()
+        return int.from_bytes(content[8:12], "little"), b"a" * 100 in content
+
+    assert run(formats(bare=True)) == (4, False)
+    assert run(formats(bare=False)) == (3, True)
+
+
+def test_damage_to_a_segment_whose_rows_are_parted() -> None:
+    """Where an outcome goes without its records, and a restart finds some of these damaged, it is made anew from the
+    others: these arrive in the cuts they are in, nothing wrong does, and what is lost is counted and told.
+    """
+
+    async def scenario() -> None:
+        buffer = PartedBuffer()
+        buffer.leave_records_as_they_come()
+        buffer.far["far"].script = [Refused("not yet")] * 2
+        await buffer.start()
+        for records in ((b"a1" * 20, b"b1" * 20), (b"a2" * 20, b"c2" * 20)):
+            await buffer.appender.append(batch(*records))
+        await buffer.appender.seal()
+        await buffer.flush()
+        (path,) = buffer.paths(layout.SEALED)
+        await buffer._end_tasks()
+        buffer.disk.flip(path, buffer.disk.read(path).index(b"a1a1"))
+        await buffer.crash(power=False)
+        for key, _ in list(buffer.shelf.ledger.book.held):
+            buffer.shelf.release(key)
+        await buffer.flush()
+        await passed(60)
+        assert objects(buffer) == [[b"a2" * 20], [b"c2" * 20]]
+        assert any("made anew" in report for report in buffer.reports)
+        assert buffer.shelf.standings()[STREAM, "far"].totals.damaged == 2
+        assert buffer.paths(layout.SEALED) == []
+        buffer.check_sums()
+
+    run(scenario())
 
 
 def test_an_outcome_lost_meanwhile_is_made_anew() -> None:
@@ -336,7 +398,7 @@ def test_where_the_records_of_a_cut_lie() -> None:
         assert told == a | b | {(b"b3|b4", "3")}
         buffer.check_sums()
 
-    in_buffer(scenario)
+    in_buffer(scenario, splits=True)
 
 
 class Inconvertible(Objects):
@@ -409,6 +471,35 @@ def test_a_disk_that_fails_now_and_then(kind: str) -> None:
     in_buffer(scenario)
 
 
+def test_any_one_call_of_the_disk_that_fails() -> None:
+    """Whichever call fails on the way of two segments, it is tried again: each record is counted as delivered once."""
+
+    async def steps_with_failure_at(number: int | None) -> int:
+        buffer = PartedBuffer()
+        await buffer.start()
+        await buffer.put(b"a1", b"b1")
+        await buffer.put(b"a2")
+        before = len(buffer.disk.steps)
+        if number is not None:
+            buffer.disk.fail_at[before + number] = errno.EIO
+        await buffer.flush()
+        await passed(100)
+        steps = len(buffer.disk.steps) - before
+        await buffer.crash(power=False)
+        await buffer.flush()
+        totals = buffer.shelf.standings()[STREAM, "far"].totals
+        assert (totals.delivered, totals.split, totals.damaged) == (3, 0, 0), number
+        assert buffer.paths(layout.SEALED) == []
+        for task in buffer.tasks:
+            task.cancel()
+        return steps
+
+    steps = run(steps_with_failure_at(None))
+    assert steps > 20
+    for number in range(steps):
+        run(steps_with_failure_at(number))
+
+
 ROUNDS = (MIXED, (b"a5|b3", b"c2", b"!5"), (b"b4", b"~4", b"a6"))
 STEP_SECONDS = 0.0007
 
@@ -418,17 +509,21 @@ def rows_of(rounds: Iterable[Iterable[bytes]]) -> Counter[bytes]:
     return Counter(row for row in rows if row[:1] not in (b"!", b"~"))
 
 
+@pytest.mark.parametrize("bare", [False, True], ids=["split", "as they came"])
 @pytest.mark.parametrize("power", [False, True], ids=["kill", "power cut"])
-def test_crashes_at_every_step(power: bool) -> None:
+def test_crashes_at_every_step(power: bool, bare: bool) -> None:
     """Ended between any two calls of the disk, and again a little later, it goes on: every row is in an object of its
     own partition, once, no object ever changes, no letter is written twice, and the sums are right all along.
     """
+    rounds = tuple(tuple(row for record in records for row in record.split(b"|")) for records in ROUNDS)
 
     async def life(moment: float, dice: Random) -> int:
         buffer = PartedBuffer(BOTH)
+        if bare:
+            buffer.leave_records_as_they_come()
         buffer.thresholds = Thresholds(8, 600, buffer.limits.limit_bytes)
         await buffer.start()
-        for records in ROUNDS:
+        for records in rounds if bare else ROUNDS:
             await buffer.put(*records)
         for wait in (moment, dice.random() * moment):
             buffer.shelf.flush(STREAM)

@@ -197,3 +197,38 @@ def test_newest_origin_in_any_order(many: list[frame.Origins]) -> None:
     for partition, (turn, _) in merged.items():
         assert turn == max(origins[partition][0] for origins in many if partition in origins)
     assert set(merged) == {partition for origins in many for partition in origins}
+
+
+@given(st.integers(1, 5), st.binary(max_size=300), st.booleans())
+def test_last_frame(frames: int, rest: bytes, sealed: bool) -> None:
+    """The last frame is found from behind, whatever bytes follow it; frames of another lane are none."""
+    data, held = segment_file(frames, sealed)
+    behind = rest + frame.FRAME_MAGIC + encoded(batch(b"alien"), 99, OTHER) + rest
+    for more in (b"", behind):
+        last = frame.last_frame(pa.py_buffer(data + more), LANE)
+        assert last is not None
+        assert last.end == 2 * frames
+        assert frame.read_records(pa.py_buffer(data), last).column("record").to_pylist() == held[-1]
+    assert frame.last_frame(pa.py_buffer(behind), LANE) is None
+
+
+@pytest.mark.parametrize("look", [1, 7, 8, 9, 63, 64, 1000])
+def test_last_frame_of_a_damaged_file(look: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the last frame is damaged it is the one before, however little is looked at at a time."""
+    monkeypatch.setattr(frame, "SEARCH_BYTES", look)
+    data, _ = segment_file(3, sealed=False)
+    third = len(encoded(batch(b"2", b"xx"), 4))
+    damaged = data[: 20 - third] + b"\xff" + data[21 - third :] + bytes(200)
+    last = frame.last_frame(pa.py_buffer(damaged), LANE)
+    assert last is not None
+    assert last.end == 4
+
+
+def test_scan_from_within() -> None:
+    """A scan may begin at any frame, and sees from there on what a scan of all sees."""
+    data, held = segment_file(4)
+    buffer = pa.py_buffer(data)
+    for place, begin in enumerate(frame.scan(buffer, LANE, 0)):
+        assert isinstance(begin, Frame)
+        items = [item for item in frame.scan(buffer, LANE, begin.first, offset=begin.offset) if isinstance(item, Frame)]
+        assert [frame.read_records(buffer, item).column("record").to_pylist() for item in items] == held[place:]

@@ -1,7 +1,8 @@
 """A data folder that format version 1 wrote is read by every later release, to the last record.
 
 `tests/data/golden-1` was left by a kill: four records folded away, a held segment, a damaged one, a sealed one with
-optional columns and a durable outcome, an open file. It is never written again.
+optional columns and a durable outcome, an open file. `golden-4` was too, with partitions whose rows lie in the segments
+alone (outcomes in format 4): one cut is held, one is delivered, one partition gathers. Neither is ever written again.
 """
 
 from __future__ import annotations
@@ -11,23 +12,26 @@ from pathlib import Path
 
 from disk_buffer import LEDGER, ROOT, STREAM, DiskBuffer, batch, delivered, offered, origins_of, read
 from faulty_disk import FaultyDisk
+from parted import PartedBuffer, name_of
 from virtual_time import VirtualRuntime, run
 
 from firehose.buffer import layout
+from firehose.buffer.groups import hash_of
 from firehose.buffer.ledger import read_book
 from firehose.catalogue import Catalogue
 from firehose.model import Segment, Totals
 
-GOLDEN = Path(__file__).parent.parent / "data" / "golden-1"
+DATA = Path(__file__).parent.parent / "data"
 LANE = "20260301T120000-e3e70682c2094cac"
+LANE_4 = "20260301T120000-629f6fbed82c07cd"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def golden() -> FaultyDisk:
-    """A copy of the golden folder."""
+def golden(left: str = "golden-1") -> FaultyDisk:
+    """A copy of a golden folder."""
     disk = FaultyDisk()
-    for path in sorted(GOLDEN.rglob("*")):
-        name = f"{ROOT}/{path.relative_to(GOLDEN).as_posix()}"
+    for path in sorted((DATA / left).rglob("*")):
+        name = f"{ROOT}/{path.relative_to(DATA / left).as_posix()}"
         if path.is_dir():
             disk.make_folder(name)
         else:
@@ -132,5 +136,39 @@ def test_it_goes_on_from_there() -> None:
             await delivered(buffer.outbox(), segment)
         standing = buffer.shelf.standings()[STREAM, "far"]
         assert (standing.totals.records, standing.pending) == (buffer.appender.accepted, 0) == (17, 0)
+
+    run(scenario())
+
+
+def test_partitions_without_their_records() -> None:
+    """Cuts and what gathers are what they were, and are delivered with the records that lie in the segments."""
+
+    async def scenario() -> None:
+        buffer = PartedBuffer()
+        buffer.leave_records_as_they_come()
+        buffer.disk = golden("golden-4")
+        outcomes = [buffer.disk.read(path) for path in buffer.paths(layout.OUT)]
+        assert [content[8] for content in outcomes] == [4, 4]
+        await buffer.start()
+        await buffer.idle()
+        standing = buffer.shelf.standings()[STREAM, "far"]
+        assert (standing.totals, standing.pending, standing.held) == (
+            Totals(delivered=2, sent_bytes=31, objects=2),
+            4,
+            2,
+        )
+        ((key, _),) = buffer.shelf.ledger.book.held
+        assert buffer.shelf.release(key) == ["far"]
+        await buffer.flush()
+        stored = buffer.far["far"].stored
+        assert stored == {
+            f"app/{LANE_4}#b653535d9287ada6/{0:020d}{name_of(b'a')}": [b"a1", b"a22"],
+            f"app/{LANE_4}#{hash_of(name_of(b'b'), 1)}/{0:020d}{name_of(b'b')}": [b"b1", b"b2"],
+        }
+        standing = buffer.shelf.standings()[STREAM, "far"]
+        assert (standing.totals.delivered, standing.pending) == (6, 0)
+        assert buffer.paths(layout.SEALED) + buffer.paths(layout.OUT) == []
+        for task in buffer.tasks:
+            task.cancel()
 
     run(scenario())

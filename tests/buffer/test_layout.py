@@ -34,3 +34,16 @@ def test_streams_and_lanes() -> None:
     assert layout.streams(disk, "/data") == [".c", "a.b", "web"]
     assert layout.lanes(disk, "/data", "a.b") == ["20260301T120000-00"]
     assert layout.streams(disk, "/nowhere") == []
+
+
+def test_generations() -> None:
+    """A shard's lane is told by its generation, by which its names sort too; any other lane has none."""
+    drawn = "20260301T120000-00ff"
+    names = [layout.with_generation(generation, drawn) for generation in (2, 10, 1_000_000)]
+    assert names == sorted(names)
+    assert [layout.generation(name) for name in names] == [2, 10, 1_000_000]
+    assert layout.generation(drawn) == 0
+    disk = FaultyDisk()
+    for name in [*names, f"g1-{drawn}", f"G0000001-{drawn}"]:
+        disk.make_folder(f"/data/buffer/shard/{name}")
+    assert layout.lanes(disk, "/data", "shard") == names

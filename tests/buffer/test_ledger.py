@@ -242,7 +242,7 @@ class CountingWriter:
         return self._writer.write(*chunks)
 
     def sync(self) -> None:
-        self._disk.go.wait(30)
+        self._disk.go.wait(300)
         self._disk.syncs += 1
         self._writer.sync()
 
@@ -260,15 +260,15 @@ def test_commits_share_syncs(tmp_path: Path) -> None:
 
     def commit(number: int) -> None:
         ledger.append(entry("memo", ("app", "lane", number), note="n"), sync=False)
-        written.wait(30)
+        written.wait(300)
         ledger.append(entry("held", ("app", "lane", number), why="w"))
 
     with ThreadPoolExecutor(8) as threads:
         jobs = [threads.submit(commit, number) for number in range(8)]
-        written.wait(30)
+        written.wait(300)
         disk.go.set()
         for job in jobs:
-            job.result(30)
+            job.result(300)
     assert 1 <= disk.syncs <= 8
     book, bad = read_book(disk, path)
     assert (len(book.held), bad) == (8, [])
@@ -288,7 +288,7 @@ def test_folds_and_commits_at_once(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as threads:
         for job in [threads.submit(commits, 100 * number) for number in range(4)]:
-            job.result(60)
+            job.result(300)
     ledger.close()
     book, bad = read_book(disk, path)
     assert (book.totals["app", "far"], bad) == (Totals(delivered=160), [])

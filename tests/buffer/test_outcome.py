@@ -98,7 +98,7 @@ def test_all_or_none(step: str) -> None:
 def test_newer_format_is_refused() -> None:
     """A file of a later release is refused by name."""
     disk = written()
-    head = b"FHOUT..\n" + (4).to_bytes(4, "little")
+    head = b"FHOUT..\n" + (5).to_bytes(4, "little")
     disk.put(PATH, head + struct.pack("<I", crc32(head, outcome._seed(PATH))))
-    with pytest.raises(NewerFormat, match=r"/0\.out has format version 4, this release reads up to 3"):
+    with pytest.raises(NewerFormat, match=r"/0\.out has format version 5, this release reads up to 4"):
         outcome.read(disk, PATH)

@@ -13,8 +13,9 @@ import pytest
 from crash_states import Crash, crashes
 from faulty_disk import File
 from lives import REMOTE, STAMP, FarAndDisk
-from power import Life, Wrong, busy, lived, look, small, survey
+from power import Life, Wrong, busy, lived, look, small, survey, wide
 from recording_disk import RecordingDisk, RecordingWriter
+from side_by_side import PACE, Eager
 
 import destinations
 import transforms
@@ -42,6 +43,17 @@ def test_power_cuts(life: Life, limit: int, share: float, again: float) -> None:
     print(f"{looked} states looked at")
     assert wrong == []
     assert looked > 100
+
+
+def test_power_cuts_of_several_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same where a stream writes several lanes side by side, with a sync of each under way."""
+    monkeypatch.setattr(PACE, Eager)
+    disk = lived(wide)
+    assert len({path.split("/")[-2] for step, path in disk.steps if step == "write" and path.endswith(".open")}) > 4
+    found = [found for _, found in survey(disk, 1, 8, 0.25)]
+    print(f"{len(found)} states looked at")
+    assert not any(found)
+    assert len(found) > 100
 
 
 # The proof that it can fail: disks that break a promise, which the service believes.

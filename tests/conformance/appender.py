@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import pyarrow as pa
 import pytest
 from disk_buffer import batch
 from virtual_time import passed
@@ -86,6 +87,18 @@ async def positions_are_dense(harness: Harness) -> None:
     positions = await asyncio.gather(*(harness.appender.append(batch(*[b"r"] * n)) for n in (1, 3, 2, 5)))
     assert [(p.first, p.count) for p in positions] == [(0, 1), (1, 3), (4, 2), (6, 5)]
     assert len({p.lane for p in positions}) == 1
+
+
+async def pieces_are_one_append(harness: Harness) -> None:
+    """Records that lie in several pieces, some of them empty, are stored in order and together with their origin."""
+    await harness.start()
+    pieces = [batch(b"a", b"b"), batch(), batch(b"c" * 400).slice(0, 1), batch(b"-", b"d", b"-").slice(1, 1)]
+    position = await harness.appender.append(pa.Table.from_batches(pieces), Origin("shard", "4"))
+    assert (position.first, position.count) == (0, 4)
+    assert (await harness.appender.append(batch(b"e"))).first == 4
+    await harness.crash()
+    assert harness.appender.origins()["shard"].cursor == "4"
+    assert await harness.drained() == [b"a", b"b", b"c" * 400, b"d", b"e"]
 
 
 async def names_never_come_back(harness: Harness) -> None:
@@ -208,6 +221,7 @@ LAWS: tuple[Law, ...] = (
     first_names_survive,
     sealed_survives,
     positions_are_dense,
+    pieces_are_one_append,
     names_never_come_back,
     nothing_is_lost_at_a_threshold,
     restarts_lose_nothing,

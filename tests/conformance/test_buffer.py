@@ -16,12 +16,14 @@ from parted import OnePartition, PartedBuffer
 from virtual_time import VirtualRuntime, passed, run
 
 from firehose.buffer import frame, layout, recovery
-from firehose.buffer.appender import DiskAppender, State
+from firehose.buffer.appender import DiskAppender
 from firehose.buffer.cuts import CutOutbox
 from firehose.buffer.memory import MemoryBuffer
 from firehose.buffer.outbox import DiskOutbox
+from firehose.buffer.state import State
 from firehose.contracts import Full, Outbox, Retry, Writer
-from firehose.model import Origin, Position, Segment, Totals
+from firehose.model import Origin, Position, Records, Segment, Totals
+from firehose.rows import pieces, values_bytes
 
 LAWS = [*of_appender.LAWS, *of_outbox.LAWS]
 BOTH = ("far", "near")
@@ -232,10 +234,24 @@ class LoseRemainder(DiskHarness):
         whole = made.append
 
         async def fitting(records: pa.RecordBatch, origin: Origin | None = None) -> Position:
-            size = max(1, recovery.record_bytes(records.column("record")))
+            size = max(1, values_bytes(records.column("record")))
             return await whole(records.slice(0, max(1, records.num_rows * 1000 // size)), origin)
 
         made.append = fitting  # type: ignore[method-assign]
+        return made
+
+
+class FirstPiece(DiskHarness):
+    """Takes no more of an append than the first piece that it lies in."""
+
+    def make_appender(self) -> DiskAppender:
+        made = super().make_appender()
+        whole = made.append
+
+        async def first(records: Records, origin: Origin | None = None) -> Position:
+            return await whole(pieces(records)[0], origin)
+
+        made.append = first  # type: ignore[method-assign]
         return made
 
 
@@ -298,8 +314,8 @@ class GoOnAtOnce(DiskHarness):
 
     def make_appender(self) -> DiskAppender:
         made = super().make_appender()
-        whole = made._abandon
-        made._abandon = lambda lane, good_bytes, error, doubtful: whole(lane, good_bytes, error, set())  # type: ignore[method-assign]
+        whole = made._mending.add
+        made._mending.add = lambda lane, good_bytes, doubtful: whole(lane, good_bytes, set())  # type: ignore[method-assign]
         return made
 
 
@@ -327,6 +343,7 @@ CANARIES: list[tuple[Callable[[], Harness], Law]] = [
     (lambda: DiskHarness(SyncFolderNever()), of_appender.first_names_survive),
     (lambda: DiskHarness(runtime=OneLane()), of_appender.names_never_come_back),
     (lambda: DiskHarness(SwallowSync()), of_appender.failed_sync_is_no_acknowledgement),
+    (FirstPiece, of_appender.pieces_are_one_append),
     (LoseRemainder, of_appender.nothing_is_lost_at_a_threshold),
     (WrongFrame, of_appender.restarts_lose_nothing),
     (ForgetCursors, of_appender.origins_outlive_their_segments),

@@ -11,10 +11,11 @@ from faulty_disk import FaultyDisk
 from virtual_time import VirtualRuntime
 
 from firehose.buffer import layout, recovery
-from firehose.buffer.appender import DiskAppender, Limits, State
+from firehose.buffer.appender import DiskAppender
 from firehose.buffer.cuts import CutOutbox, Gathering, Thresholds
 from firehose.buffer.ledger import read_book
 from firehose.buffer.outbox import DiskOutbox, Shelf
+from firehose.buffer.state import Limits, State
 from firehose.contracts import Disk, Outbox
 from firehose.model import INTAKE_SCHEMA, Segment, SegmentKey, Totals
 from firehose.partitions import ActivePartitions

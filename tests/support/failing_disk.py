@@ -22,7 +22,7 @@ from firehose.contracts import Writer
 
 # What a read-only file system refuses.
 CHANGES = frozenset({"mkdir", "rmdir", "create", "write", "cut", "rename", "remove"})
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,10 @@ STREAM: dict[str, Any] = {
     "name": "app", "state": "ACTIVE", "version": 1, "accepted": 3, "buffered_bytes": 10, "limit_bytes": 100,
     "destinations": [PLACE],
 }  # fmt: skip
+DATA_STREAM: dict[str, Any] = {
+    "name": "clicks", "status": "ACTIVE", "mode": "PROVISIONED", "declared": True, "open_shards": 2, "closed_shards": 1,
+    "retention_hours": 24, "consumers": 0, "incoming_records": 3, "stored_bytes": 10, "limit_bytes": 100,
+}  # fmt: skip
 
 
 @dataclass
@@ -31,6 +35,9 @@ class Told:
 
     async def streams(self) -> list[dict[str, Any]]:
         return [STREAM]
+
+    async def data_streams(self) -> list[dict[str, Any]]:
+        return [DATA_STREAM]
 
     async def flush(self, stream: str, wait_seconds: float) -> dict[str, Any]:
         if stream != "app":

@@ -13,7 +13,7 @@ from typing import Any
 from crash_states import Crash, crashes
 from lives import OUT, POISON, FarAndDisk, House, configured, delivered, noted
 from structlog.testing import capture_logs
-from virtual_time import run
+from virtual_time import passed, run
 
 from firehose.config import Config
 from firehose.contracts import Unavailable
@@ -69,6 +69,27 @@ async def busy(house: House) -> None:
     await house.release()
     await house.deliver("app", "web", "late")
     await house.append("app", *lines("m", 1), cursor=7)
+    await house.service.stop()
+
+
+async def wide(house: House) -> None:
+    """Appends that overlap, for streams that write several lanes side by side; a kill amid them."""
+
+    async def one(number: int) -> None:
+        await passed(number * 0.0003)  # a third of what the disk takes
+        await house.append("app", *lines(f"n{number}", 1, 900), cursor=None if number % 5 else number)
+
+    await house.start(first())
+    await asyncio.gather(*(one(number) for number in range(12)))
+    await house.deliver("app")
+    overtaken = [asyncio.ensure_future(one(number)) for number in range(12, 20)]
+    await passed(0.0015)
+    for task in overtaken:
+        task.cancel()
+    await house.kill()
+    await house.start(first())
+    await asyncio.gather(*(one(number) for number in range(20, 28)))
+    await house.deliver("app")
     await house.service.stop()
 
 

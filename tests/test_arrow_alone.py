@@ -1,0 +1,30 @@
+"""Arrow loads pandas for whoever wants a data frame, and for nobody else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LOOK = """
+import sys
+import {module}
+from firehose.arrow_alone import without_pandas
+import pyarrow as pa
+assert "pandas" not in sys.modules, "importing our modules loads it"
+without_pandas()
+assert pa.array([1, 2]).to_pylist() == [1, 2]
+assert "pandas" not in sys.modules, "a list that becomes an array loads it"
+try:
+    import pandas
+except ImportError:
+    sys.exit()
+assert pa.table({{"a": [1]}}).to_pandas()["a"].tolist() == [1]
+"""
+
+
+@pytest.mark.parametrize("module", ["firehose.cli.serve", "firehose.delivery_half", "firehose.hooks.worker"])
+def test_none_of_our_processes_loads_pandas(module: str) -> None:
+    """Neither their modules nor lists that become arrays do; a data frame can still be had, where pandas is there."""
+    subprocess.run([sys.executable, "-c", LOOK.format(module=module)], check=True)
