@@ -23,7 +23,7 @@ def _partitioned(monkeypatch: pytest.MonkeyPatch) -> None:
     built = Workshop._build
 
     def build(self: Workshop, *of: Any) -> Line:
-        return replace(built(self, *of), transforms=(FirstByte(),), partitioned=True)
+        return replace(built(self, *of), transforms=(FirstByte(),), partitioned=True, gathered=True)
 
     monkeypatch.setattr(Workshop, "_build", build)
     monkeypatch.setitem(destinations.TABLE, "moody", moody.TABLE["moody"])

@@ -5,19 +5,34 @@ What is refused or dropped ends here; every other row goes on in the cut of its 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import chain
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from firehose.delivery.outcomes import BrokenLaw, Counted
-from firehose.model import Outcome, Rejections, Totals
+from firehose import rows as of_rows
+from firehose.delivery.outcomes import BrokenLaw, Counted, Passage, verify
+from firehose.model import Batch, Outcome, Rejections, Totals
 from firehose.partitions import COLUMN
 from firehose.runtime import Threads
 
-SLICE_BYTES = 8 * 1024 * 1024  # that go through the steps together: a partition's rows of it are one range
+Codes = np.ndarray[tuple[int], np.dtype[np.int32]]
+SLICE_BYTES = 4 * 1024 * 1024  # that go through the steps together: what they have in common is looked at once
+BARE_ROWS = 64 * 1024  # that are sorted together where they go on without their records: a few megabytes
+
+
+@runtime_checkable
+class Baring(Protocol):
+    """A step that needs rows with their records only one slice after the other."""
+
+    def bare(self, slices: Iterable[pa.RecordBatch]) -> Outcome:
+        """What becomes of the rows of several slices, at least one: those that go on go without their records."""
+        ...
 
 
 async def in_order(outcomes: AsyncGenerator[Outcome, None], threads: Threads) -> AsyncGenerator[Outcome, None]:
@@ -26,18 +41,84 @@ async def in_order(outcomes: AsyncGenerator[Outcome, None], threads: Threads) ->
         yield await threads.run(partial(_sorted, outcome))
 
 
+async def bare(batch: Batch, step: Baring, threads: Threads) -> AsyncGenerator[Outcome, None]:
+    """What the step makes of a segment whose rows go on as they came, without their records: these are found by their
+    places.
+    """
+    slices = batch.slices()
+    while (outcome := await threads.run(partial(_bare, slices, step))) is not None:
+        yield outcome
+
+
+def _bare(slices: Iterator[pa.RecordBatch], step: Baring) -> Outcome | None:
+    """The outcome of the next few slices; None behind the last."""
+    came: list[Passage] = []
+
+    def coming(first: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        size_bytes = 0
+        for rows in chain([first], slices):
+            came.append(Passage.of(rows))
+            yield came[-1].rows
+            size_bytes += rows.nbytes
+            if size_bytes >= SLICE_BYTES:
+                return
+
+    first = next(slices, None)
+    if first is None:
+        return None
+    outcome = step.bare(coming(first))
+    verify(of_rows.together(passage.rows.select(["row", "part"]) for passage in came), outcome, type(step).__name__)
+    refused = pa.concat_tables([*(passage.refused.table for passage in came), outcome.refused.table])
+    return replace(outcome, refused=Rejections(refused))
+
+
+async def in_order_bare(outcomes: AsyncGenerator[Outcome, None], threads: Threads) -> AsyncGenerator[Outcome, None]:
+    """The rows sorted by partition, without their records. Small as they are, many are sorted together, so that a
+    partition's rows are few ranges.
+    """
+    held: list[Outcome] = []
+    count = 0
+    async for outcome in outcomes:
+        held.append(outcome if of_rows.is_bare(outcome.rows) else replace(outcome, rows=of_rows.bare(outcome.rows)))
+        count += outcome.rows.num_rows
+        if count >= BARE_ROWS:
+            yield await threads.run(partial(_sorted_together, held))
+            held, count = [], 0
+    if held:
+        yield await threads.run(partial(_sorted_together, held))
+
+
+def _sorted_together(outcomes: Sequence[Outcome]) -> Outcome:
+    with_rows = [outcome.rows for outcome in outcomes if outcome.rows.num_rows] or [outcomes[0].rows]
+    rows = of_rows.together(with_rows)
+    refused = pa.concat_tables([outcome.refused.table for outcome in outcomes])
+    dropped = pa.concat_arrays([outcome.dropped for outcome in outcomes])
+    return _sorted(Outcome(rows, Rejections(refused), dropped))
+
+
 def _sorted(outcome: Outcome) -> Outcome:
     rows = outcome.rows
     if not rows.num_rows:
         return outcome
     if COLUMN not in rows.schema.names or rows.column(COLUMN).null_count:
         raise BrokenLaw(f"the last step before partitions left rows without a '{COLUMN}'")
-    names = rows.column(COLUMN).cast(pa.string()).dictionary_encode()  # anew: only what occurs, each once
-    codes = names.indices.to_numpy()
-    rows = rows.set_column(rows.schema.get_field_index(COLUMN), COLUMN, names)
+    codes, names = _numbered(rows.column(COLUMN))
+    rows = rows.set_column(rows.schema.get_field_index(COLUMN), COLUMN, pa.DictionaryArray.from_arrays(codes, names))
     if (np.diff(codes) < 0).any():
-        rows = rows.take(pa.array(np.argsort(codes, kind="stable")))
+        # Numbers of 16 bits are sorted by their digits.
+        keys = codes.astype(np.uint16) if len(names) <= 1 << 16 else codes
+        rows = rows.take(pa.array(np.argsort(keys, kind="stable")))
     return Outcome(rows, outcome.refused, outcome.dropped)
+
+
+def _numbered(partitions: pa.Array) -> tuple[Codes, pa.StringArray]:
+    """A number for each row, and the names by number: only what occurs, each once."""
+    if not pa.types.is_dictionary(partitions.type):
+        partitions = partitions.cast(pa.string()).dictionary_encode()
+    codes, names = partitions.indices.to_numpy(), partitions.dictionary
+    occurs = np.bincount(codes, minlength=len(names)) > 0
+    places = np.cumsum(occurs, dtype=np.int32) - np.int32(1)
+    return places[codes], names.filter(pa.array(occurs))
 
 
 def ended(outcomes: Iterable[Counted], count: int) -> tuple[Totals, Rejections]:

@@ -8,9 +8,11 @@ for distinct ones alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from operator import attrgetter
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -21,6 +23,7 @@ from firehose.json_lines import JsonLines
 from firehose.json_text import record as json_record
 from firehose.json_text.record import NotJson
 
+T = TypeVar("T")
 NOT_JSON = "Non JSON record provided"  # AWS's own words
 NULL = Raw(b"null")
 KINDS = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}
@@ -41,6 +44,8 @@ Value = str | Flaw
 
 # A record's fields as they are written; the record itself, where these cannot stand for it; None for what is no JSON.
 Text = tuple[bytes, ...] | bytes | None
+# The same as it was read: where all fields of many records are strings, they come as such, for that is quicker.
+Seen = str | tuple[str | bytes, ...] | bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,52 +87,70 @@ class Documents:
     def __init__(self, names: Sequence[str] | None, handed: bool) -> None:
         self._names = names
         self._handed = handed
-        fields = [(f"f{place}", Raw, NULL) for place, _ in enumerate(names or ())]
-        renamed = {f"f{place}": name for place, name in enumerate(names or ())}
-        self._decoder = msgspec.json.Decoder(msgspec.defstruct("Fields", fields, rename=renamed, gc=False))
-        self._fields = [attrgetter(name) for name in renamed]
+        fields = [f"f{place}" for place, _ in enumerate(names or ())]
+        renamed = dict(zip(fields, names or (), strict=True))
+        written = msgspec.defstruct("Written", [(field, Raw, NULL) for field in fields], rename=renamed, gc=False)
+        strings = msgspec.defstruct("Strings", [(field, str) for field in fields], rename=renamed, gc=False)
+        self._decoder = msgspec.json.Decoder(written)
+        self._strings = msgspec.json.Decoder(strings)
+        self._fields = [attrgetter(field) for field in fields]
 
-    def read(self, rows: pa.RecordBatch) -> tuple[Codes, Found]:
-        """What there is, and for each row at which place in that."""
-        texts = self._texts(rows.column("record"))
-        handed: Sequence[str | None] = [None] * len(texts)
-        if self._handed and "meta" in rows.schema.names:
-            handed = rows.column("meta").to_pylist()
-        pairs = list(zip(texts, handed, strict=True))
-        seen = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
-        codes = np.fromiter(map(seen.__getitem__, pairs), np.int32, len(pairs))
-        keys = [_handed(meta) if meta else {} for _, meta in seen] if self._handed else []
-        return codes, Found(self._names or (), [text for text, _ in seen], keys)
+    def read(self, slices: Iterable[pa.RecordBatch]) -> tuple[Codes, Found]:
+        """What there is, and for each row of all the slices at which place in that. Each is read before the next one is
+        asked for.
+        """
+        if self._handed:
+            codes, pairs = _numbered(chain.from_iterable(map(self._seen_and_handed, slices)))
+            keys = [_handed(meta) if meta else {} for _, meta in pairs]
+            return codes, Found(self._names or (), [_text(one) for one, _ in pairs], keys)
+        codes, distinct = _numbered(chain.from_iterable(self._seen(rows.column("record")) for rows in slices))
+        return codes, Found(self._names or (), [*map(_text, distinct)], [])
 
-    def _texts(self, records: pa.BinaryArray) -> list[Text]:
+    def _seen_and_handed(self, rows: pa.RecordBatch) -> Iterable[tuple[Seen, str | None]]:
+        metas = rows.column("meta").to_pylist() if "meta" in rows.schema.names else repeat(None)
+        return zip(self._seen(rows.column("record")), metas, strict=False)
+
+    def _seen(self, records: pa.BinaryArray) -> Iterable[Seen]:
         if self._names is None:
-            return [_whole(record) for record in records.to_pylist()]
+            return map(_whole, records.to_pylist())
         if not self._names:
-            return [()] * len(records)
+            return repeat((), len(records))
         if _is_utf8(records):
-            return [text for texts in self._piece_texts(records) for text in texts]
-        good = [_whole(record) for record in records.to_pylist()]
-        return [self._field_texts([one])[0] if one is not None else None for one in good]
+            return chain.from_iterable(self._seen_in_pieces(records))
+        good = map(_whole, records.to_pylist())
+        return (self._field_texts([one])[0] if one is not None else None for one in good)
 
-    def _piece_texts(self, records: pa.BinaryArray) -> Iterator[Sequence[Text]]:
+    def _seen_in_pieces(self, records: pa.BinaryArray) -> Iterator[Iterable[Seen]]:
         lines = JsonLines.of(records)
         framed = lines.framed()
+        all_strings = True
         for start in range(0, len(lines), AT_ONCE):
             end = min(start + AT_ONCE, len(lines))
-            texts = self._texts_at_once(lines, start, end) if framed[start:end].all() else None
-            yield self._field_texts(records[start:end].to_pylist()) if texts is None else texts
+            if not framed[start:end].all():
+                yield self._field_texts(records[start:end].to_pylist())
+                continue
+            strings = self._decoded(self._strings, lines, start, end) if all_strings else None
+            all_strings = strings is not None
+            found = self._decoded(self._decoder, lines, start, end) if strings is None else strings
+            if found is None:
+                yield self._field_texts(records[start:end].to_pylist())
+            elif strings is None:
+                yield zip(*(map(bytes, map(field, found)) for field in self._fields), strict=True)
+            elif len(self._fields) == 1:
+                yield map(self._fields[0], strings)
+            else:
+                yield zip(*(map(field, strings) for field in self._fields), strict=True)
 
-    def _texts_at_once(self, lines: JsonLines, start: int, end: int) -> Sequence[Text] | None:
-        """Of framed records, all of which are JSON; None where that is not sure. Each has a document at least, since
-        none goes on behind a record's end (see `json_lines`): as many as there are records are one each.
+    def _decoded(self, decoder: msgspec.json.Decoder[T], lines: JsonLines, start: int, end: int) -> list[T] | None:
+        """Of framed records, all of which are JSON that the decoder takes; None where that is not sure. Each has a
+        document at least, since none goes on behind a record's end (see `json_lines`): as many as there are records are
+        one each.
         """
         try:
-            found = self._decoder.decode_lines(lines.piece(start, end))
+            found = decoder.decode_lines(lines.piece(start, end))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        if len(found) != end - start:
-            return None
-        return list(zip(*(map(bytes, map(field, found)) for field in self._fields), strict=True))
+        return found if len(found) == end - start else None
 
     def _field_texts(self, records: Sequence[bytes]) -> list[Text]:
         """Goes through the records."""
@@ -139,6 +162,30 @@ class Documents:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 made.append(_whole(record))
         return made
+
+
+class _Numbers(dict[T, int]):
+    """Gives what it has not seen yet the next number. A look-up that succeeds never enters Python."""
+
+    def __missing__(self, key: T) -> int:
+        number = self[key] = len(self)
+        return number
+
+
+def _numbered(values: Iterable[T]) -> tuple[Codes, list[T]]:
+    """The number of each value, and the values by number."""
+    numbers = _Numbers[T]()
+    codes = np.fromiter(map(numbers.__getitem__, values), np.int32)
+    return codes, list(numbers)
+
+
+def _text(seen: Seen) -> Text:
+    """Strings as JSON writes them: what is made of fields knows no difference."""
+    if isinstance(seen, str):
+        return (msgspec.json.encode(seen),)
+    if isinstance(seen, tuple):
+        return tuple(msgspec.json.encode(one) if isinstance(one, str) else one for one in seen)
+    return seen
 
 
 def _is_utf8(records: pa.BinaryArray) -> bool:

@@ -38,6 +38,25 @@ _HARMLESS = {
     "null",
     "empty",
 }
+# Those, and functions that take no longer and make no more than what they are given.
+_QUICK = {
+    *_HARMLESS,
+    "not",
+    "length",
+    "type",
+    "has",
+    "contains",
+    "startswith",
+    "endswith",
+    "ascii_downcase",
+    "ascii_upcase",
+    "tostring",
+    "tonumber",
+    "select",
+    "any",
+    "all",
+}
+_GROWING = {"+", "*", ",", "..", "?//"}  # signs that make more of what they are given; so does `[]`
 _OF_THE_WHOLE = {".", "..", "{", ";", "?//"}  # these say more of the record than its fields do
 
 
@@ -82,6 +101,18 @@ def fields(query: str) -> tuple[str, ...] | None:
             found[_name(token)] = None
         before = token.text
     return tuple(sorted(found)) if found and not outer else None
+
+
+def is_quick(query: str) -> bool:
+    """Whether it can neither loop nor grow what it is given, as far as its text alone can tell for certain."""
+    before = ""
+    for token in _tokens(query):
+        if token.kind == "other" or token.text in _GROWING or (token.kind == "word" and token.text not in _QUICK):
+            return False
+        if before == "[" and token.text == "]":
+            return False
+        before = token.text
+    return True
 
 
 def _harmless(token: _Token) -> bool:

@@ -17,6 +17,7 @@ import msgspec
 import pyarrow as pa
 
 from firehose import jq_query
+from firehose.arrow_alone import without_pandas
 from firehose.hooks.program import Mark, Program, Run
 from firehose.model import Outcome
 from firehose.partitioning import narrowing
@@ -108,6 +109,7 @@ def asked(place: int, document: bytes) -> bytes:
 
 
 def run(options: Mapping[str, Any]) -> Run:
+    without_pandas()
     programs = [jq.compile(jq_query.wrapped(query, ENDING)) for query in options["queries"]]
 
     def answer(rows: pa.RecordBatch, mark: Mark) -> Outcome:

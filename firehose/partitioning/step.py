@@ -6,7 +6,7 @@ the outcome cannot be computed again, and is made durable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 
 import numpy as np
@@ -24,16 +24,18 @@ from firehose.partitioning.options import PartitioningOptions
 from firehose.partitioning.queries import AskedKey, HandedKey, PathKey
 from firehose.partitions import FROM_COLUMN, FROM_LAMBDA, FROM_QUERY, ActivePartitions
 from firehose.registry import Site
-from firehose.rows import refused_each
+from firehose.rows import bare, refused_each, together
 
 EXTRACTION, EXCEEDED = "metadata-extraction-failed", "activePartitionExceeded"  # error-output-types
 EXTRACTION_CODE = "DynamicPartitioning.MetadataExtractionFailed"
 EXCEEDED_CODE = "DynamicPartitioning.ActivePartitionsLimitExceeded"
-GATHERED_BYTES = 8 * 1024 * 1024  # of rows: what they have in common is looked at once
+GATHERED_BYTES = 4 * 1024 * 1024  # of rows: what they have in common is looked at once
 REFUSALS = 10_000  # partitions of which it is known whether they can be delivered
 JQ_SECONDS = 20.0  # for a megabyte of documents
 Keys = Mapping[tuple[str, str], HandedKey | PathKey | AskedKey | Column]  # by namespace and name
 Refuse = Callable[[str], str | None]  # why no destination can have a name in this partition
+Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
+Pick = Callable[[Flags], pa.RecordBatch]  # the flagged rows
 
 
 def step(
@@ -75,15 +77,34 @@ class Partition:
         self._documents = Documents(_names(keys), any(isinstance(key, HandedKey) for key in keys.values()))
 
     def __call__(self, rows: pa.RecordBatch) -> Outcome:
-        codes, found = self.read(rows)
-        plain = {name: key.values(found) for name, key in self.keys.items() if not isinstance(key, AskedKey)}
-        return self.outcome(rows, codes, plain)
+        codes, found = self.read([rows])
+        return self.outcome(rows, codes, self._values(found))
 
-    def read(self, rows: pa.RecordBatch) -> tuple[Codes, Found]:
-        return self._documents.read(rows)
+    def bare(self, slices: Iterable[pa.RecordBatch]) -> Outcome:
+        """The same of several slices, at least one, whose rows go on without their records. Each slice is read as it
+        comes: its records are not joined with the others', and lie in the core's cache yet.
+        """
+        came: list[pa.RecordBatch] = []
+        codes, found = self.read(_noted(slices, came))
+        rows = together(map(bare, came))
+        return self.outcome(rows, codes, self._values(found), lambda flags: _picked(came, flags))
 
-    def outcome(self, rows: pa.RecordBatch, codes: Codes, values: Mapping[tuple[str, str], Sequence[Value]]) -> Outcome:
-        """The rows with their partitions. `values` has for each key those at the places that `codes` name."""
+    def read(self, slices: Iterable[pa.RecordBatch]) -> tuple[Codes, Found]:
+        return self._documents.read(slices)
+
+    def _values(self, found: Found) -> Mapping[tuple[str, str], Sequence[Value]]:
+        return {name: key.values(found) for name, key in self.keys.items() if not isinstance(key, AskedKey)}
+
+    def outcome(
+        self,
+        rows: pa.RecordBatch,
+        codes: Codes,
+        values: Mapping[tuple[str, str], Sequence[Value]],
+        whole: Pick | None = None,
+    ) -> Outcome:
+        """The rows with their partitions. `values` has for each key those at the places that `codes` name. `whole`
+        picks rows with their records, where the given ones lack them.
+        """
         texts: dict[str, int] = {}
         flaws: dict[Flaw, int] = {}
         known: dict[tuple[Value, ...], int] = {}
@@ -93,7 +114,8 @@ class Partition:
                 known[one] = self._place(one, texts, flaws)
         places = np.fromiter((known[one] for one in named), np.int32, len(named))
         over = self._active.admit(self._stream, texts, self._limit) if texts else set()
-        outcome = _ended(rows, places[codes], list(texts), list(flaws), over, self._limit)
+        pick = whole or (lambda flags: rows.filter(pa.array(flags)))
+        outcome = _ended(rows, pick, places[codes], list(texts), list(flaws), over, self._limit)
         if over:
             self._active.exceed(self._stream, outcome.refused.table.column("error_type").to_pylist().count(EXCEEDED))
         return outcome
@@ -108,6 +130,18 @@ class Partition:
                 return texts.setdefault(text, len(texts))
             flaw = Flaw(reason)
         return -1 - flaws.setdefault(flaw, len(flaws))
+
+
+def _noted(slices: Iterable[pa.RecordBatch], came: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for rows in slices:
+        came.append(rows)
+        yield rows
+
+
+def _picked(slices: Sequence[pa.RecordBatch], flags: Flags) -> pa.RecordBatch:
+    """The flagged rows of all the slices."""
+    ends = np.cumsum([rows.num_rows for rows in slices])[:-1]
+    return together(rows.filter(pa.array(own)) for rows, own in zip(slices, np.split(flags, ends), strict=True))
 
 
 def _triple(named: tuple[tuple[str, str], HandedKey | PathKey | AskedKey | Column], value: str) -> tuple[str, ...]:
@@ -131,7 +165,7 @@ def _names(keys: Keys) -> Sequence[str] | None:
 
 
 def _ended(
-    rows: pa.RecordBatch, places: Codes, texts: list[str], flaws: list[Flaw], over: set[str], limit: int
+    rows: pa.RecordBatch, pick: Pick, places: Codes, texts: list[str], flaws: list[Flaw], over: set[str], limit: int
 ) -> Outcome:
     flawed, exceeded = places < 0, np.isin(places, [place for place, text in enumerate(texts) if text in over])
     good = ~(flawed | exceeded)
@@ -139,8 +173,8 @@ def _ended(
     if not good.all():
         reasons = [(EXTRACTION_CODE, flaws[-1 - place].message) for place in places[flawed]]
         message = f"the stream has {limit} active partitions, its limit; this record would open another one"
-        past = Rejections.of(rows.filter(pa.array(exceeded)), EXCEEDED, EXCEEDED_CODE, message)
-        refused = refused_each(rows.filter(pa.array(flawed)), EXTRACTION, reasons) + past
+        past = Rejections.of(pick(exceeded), EXCEEDED, EXCEEDED_CODE, message)
+        refused = refused_each(pick(flawed), EXTRACTION, reasons) + past
         refused = Rejections(refused.table.sort_by([("row", "ascending")]))
     column = pa.DictionaryArray.from_arrays(pa.array(places[good], pa.int32()), pa.array(texts, pa.string()))
     left = rows if good.all() else rows.filter(pa.array(good))
@@ -167,7 +201,7 @@ class AskingPartition:
         await self._workers.close()
 
     async def outcome(self, rows: pa.RecordBatch) -> Outcome:
-        codes, found = await self._threads.run(partial(self._plain.read, rows))
+        codes, found = await self._threads.run(partial(self._plain.read, [rows]))
         values: dict[tuple[str, str], Sequence[Value]] = {}
         questions = _Questions()
         for name, key in self._plain.keys.items():

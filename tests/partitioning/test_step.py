@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from batches import Notes, batch, rows, segment
+from hypothesis import given
+from hypothesis import strategies as st
 from key_steps import Keys, outcome_of, parted, told, working
 from sites import site
 from virtual_time import Inline
@@ -15,8 +18,11 @@ from destinations.folder import Folder, FolderOptions
 from firehose import partitions
 from firehose.delivery.outcomes import verify
 from firehose.naming import PREFIX_LIMIT_BYTES
+from firehose.partitioning.step import Partition
 from firehose.partitions import COLUMN, ActivePartitions, columns_in_path
+from firehose.rows import bare
 
+SAMPLES = (b'{"c":"a"}', b'{"c":"b"}\n', b'{"c":"c"}', b'{"c":"d"}', b'{"c":7}', b'{"d":1}', b'{"c":[]}', b"no", b"")
 QUERY = "c=!{partitionKeyFromQuery:c}/"
 
 
@@ -34,6 +40,24 @@ async def test_rows_are_kept() -> None:
     assert outcome.rows.column("record").to_pylist() == [given[0], given[2], given[3]]
     assert outcome.rows.schema.field(partitions.COLUMN).type == pa.dictionary(pa.int32(), pa.string())
     assert parted(outcome) == {0: keys("a"), 2: keys("b"), 3: keys("a")}
+
+
+@given(st.lists(st.lists(st.sampled_from(SAMPLES), min_size=1, max_size=5), min_size=1, max_size=4), st.booleans())
+def test_slices_without_their_records(given_slices: list[list[bytes]], is_handed: bool) -> None:
+    """Of several slices comes what comes of their rows together; those that go on have sizes instead of records."""
+    prefix = "c=!{partitionKeyFromQuery:c}/h=!{partitionKeyFromLambda:h}/" if is_handed else QUERY
+    whole = rows([record for records in given_slices for record in records])
+    if is_handed:
+        metas = [f'{{"partitionKeys":{{"h":"{row % 2}"}}}}' for row in range(whole.num_rows)]
+        whole = whole.append_column("meta", pa.array(metas))
+    ends = [0, *accumulate(map(len, given_slices))]
+    slices = [whole.slice(start, end - start) for start, end in pairwise(ends)]
+    expected, made = (working(prefix, site(Inline()), queries={"c": ".c"}, limit=2) for _ in range(2))
+    assert isinstance(expected, Partition)
+    assert isinstance(made, Partition)
+    together, apart = expected(whole), made.bare(iter(slices))
+    assert apart.rows.to_pylist() == bare(together.rows).to_pylist()
+    assert apart.refused.table.equals(together.refused.table)
 
 
 async def test_queries_and_columns_together() -> None:

@@ -98,6 +98,7 @@ class PartedBuffer(DiskBuffer):
         self.far = {name: Objects() for name in destinations}
         self.errors = FarSide()
         self.steps: tuple[Transform, ...] = (Split(), FirstByte())
+        self.unchanged = False  # whether the steps leave records as they came
         self.deadline_seconds: float | None = None
         self.options = DeliveryOptions.model_validate({"workers": workers, "segments_per_stream": 2})
         self.thresholds = Thresholds(100 * MIB, 600, self.limits.limit_bytes)
@@ -120,7 +121,14 @@ class PartedBuffer(DiskBuffer):
 
         @asynccontextmanager
         async def line(segment: Segment) -> AsyncIterator[Line]:
-            yield Line(self.steps, self.far[destination], self.errors, partitioned=True)
+            yield Line(
+                self.steps,
+                self.far[destination],
+                self.errors,
+                partitioned=True,
+                gathered=True,
+                unchanged=self.unchanged,
+            )
 
         threads = self.runtime.threads("deliver", 4)
         parts = None if isinstance(outbox, CutOutbox) else outbox
@@ -139,6 +147,10 @@ class PartedBuffer(DiskBuffer):
         )
         self.deliveries.append(deliveries)
         self.tasks.append(asyncio.get_running_loop().create_task(deliveries.run()))
+
+    def leave_records_as_they_come(self) -> None:
+        """Rows go on without their records then, which are in the segment alone."""
+        self.steps, self.unchanged = (FirstByte(),), True
 
     async def put(self, *records: bytes) -> Segment:
         """A sealed segment of these."""
