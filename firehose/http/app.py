@@ -54,6 +54,22 @@ class StreamView(BaseModel):
     destinations: list[Place]
 
 
+class DataStreamView(BaseModel):
+    """A data stream as it stands. `declared`: in the configuration file, which alone changes it."""
+
+    name: str
+    status: str
+    mode: str
+    declared: bool
+    open_shards: int
+    closed_shards: int
+    retention_hours: int
+    consumers: int
+    incoming_records: int = Field(description="since the service started")
+    stored_bytes: int
+    limit_bytes: int
+
+
 class Flushed(BaseModel):
     """`records` had not been sealed yet; `delivered` is null where nobody waited."""
 
@@ -88,6 +104,8 @@ class Orders(Protocol):
     async def metrics(self) -> bytes: ...
 
     async def streams(self) -> list[dict[str, Any]]: ...
+
+    async def data_streams(self) -> list[dict[str, Any]]: ...
 
     async def flush(self, stream: str, wait_seconds: float) -> dict[str, Any]:
         """Seals what is buffered. Raises KeyError."""
@@ -160,6 +178,11 @@ def ordered(orders: Orders) -> APIRouter:
     async def streams() -> list[StreamView]:
         """All delivery streams: what they took, what became of it, what went wrong last."""
         return [StreamView.model_validate(stream) for stream in await orders.streams()]
+
+    @router.get("/data-streams")
+    async def data_streams() -> list[DataStreamView]:
+        """All data streams: their shards, and what they hold."""
+        return [DataStreamView.model_validate(stream) for stream in await orders.data_streams()]
 
     @router.post("/streams/{name}/flush", responses=refusals(404))
     async def flush(name: STREAM, wait_seconds: Annotated[float, Query(ge=0, le=3600)] = 0) -> Flushed:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ CONTENT_TYPE = (b"content-type", b"application/x-amz-json-1.1")
 BODY_LIMIT_BYTES = 16 * 1024 * 1024
 LOOKED_AT_BYTES = 256  # of a body, for the name of its stream
 _STREAM_NAME = re.compile(rb'StreamName"\s*:\s*"([^"]*)"')
+VIOLATIONS = 10  # that one answer lists
 SHOWN_CHARACTERS = 256  # of a refused value: the sender decides its length, we decide the answer's
 
 
@@ -79,7 +81,7 @@ class AwsJson:
         return self._reply(200, answer)
 
     def _refuse(self, status: int, reason: str, after_seconds: float) -> Reply:
-        return self._error(_refusal(status, reason, after_seconds))
+        return self._error(refusal(status, reason, after_seconds))
 
     def _error(self, error: ApiError) -> Reply:
         body = msgspec.json.encode({"__type": error.code, "message": error.message})
@@ -96,7 +98,7 @@ def _stream(head: Head, body: bytes) -> bytes:
     return named[1] if named else b""
 
 
-def _refusal(status: int, reason: str, after_seconds: float) -> ApiError:
+def refusal(status: int, reason: str, after_seconds: float) -> ApiError:
     """What the carrier refused, in this dialect."""
     if status == 503:
         return slow_down(after_seconds)
@@ -105,7 +107,7 @@ def _refusal(status: int, reason: str, after_seconds: float) -> ApiError:
     return ApiError(code, reason, status)
 
 
-Kind = Literal["string", "blob", "integer", "timestamp", "boolean", "list", "structure"]
+Kind = Literal["string", "blob", "integer", "timestamp", "boolean", "list", "map", "structure"]
 JSON_TYPES: Mapping[Kind, tuple[type, ...]] = {
     "string": (str,),
     "blob": (str,),
@@ -113,13 +115,17 @@ JSON_TYPES: Mapping[Kind, tuple[type, ...]] = {
     "timestamp": (int, float),
     "boolean": (bool,),
     "list": (list,),
+    "map": (dict,),
     "structure": (dict,),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the service model says of a value. `least` and `most` bound an integer, or else a length."""
+    """What the service model says of a value. `least` and `most` bound an integer, or else a length.
+
+    `element` is what a list or a map holds, `key` what a map's names are.
+    """
 
     kind: Kind
     least: int | None = None
@@ -127,6 +133,7 @@ class Shape:
     pattern: str = ""
     enum: tuple[str, ...] = ()
     element: Shape | None = None
+    key: Shape | None = None
     members: Mapping[str, Shape] = field(default_factory=dict)
     required: bool = False
 
@@ -159,6 +166,10 @@ def list_of(element: Shape, least: int | None = None, most: int | None = None) -
     return Shape("list", least, most, element=element)
 
 
+def map_of(key: Shape, element: Shape, least: int | None = None, most: int | None = None) -> Shape:
+    return Shape("map", least, most, element=element, key=key)
+
+
 def structure(**members: Shape) -> Shape:
     return Shape("structure", members=members)
 
@@ -167,7 +178,37 @@ def required(shape: Shape) -> Shape:
     return replace(shape, required=True)
 
 
-def read(body: bytes, shape: Shape) -> dict[str, Any]:
+def in_base64(value: str, path: str) -> bytes:
+    try:
+        return bytes(pybase64.b64decode(value, validate=True))
+    except ValueError:
+        raise unreadable(f"The value at '{path}' is not valid base64.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Notation:
+    """What a codec writes for each kind of value, and how some of it becomes what operations take: `convert` is given
+    the value and its path.
+    """
+
+    types: Mapping[Kind, tuple[type, ...]]
+    convert: Mapping[Kind, Callable[[Any, str], Any]] = field(default_factory=dict)
+
+
+IN_JSON = Notation(JSON_TYPES, {"blob": in_base64})
+
+
+Shown = Callable[[Any, str], str]  # a refused value at its path, as the answer repeats it
+
+
+def redacted(value: Any, path: str) -> str:
+    """As Amazon Data Firehose does: only plain top-level values are repeated, nothing nested, nothing with records."""
+    if "." in path or isinstance(value, bytes | list | dict):
+        return ""
+    return " null" if value is None else f" '{str(value)[:SHOWN_CHARACTERS]}'"
+
+
+def read(body: bytes, shape: Shape, notation: Notation = IN_JSON, shown: Shown = redacted) -> dict[str, Any]:
     """The request's modelled members, blobs decoded; null and absent are the same. Raises `ApiError`.
 
     The order is AWS's: JSON and its types first, then every violated constraint at once.
@@ -175,61 +216,89 @@ def read(body: bytes, shape: Shape) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(body)
     except (ValueError, RecursionError) as error:
-        raise _unreadable(f"The request body is not valid JSON: {error}") from None
-    request: dict[str, Any] = _typed(value, shape, "")
-    found = list(_violations(request, shape, ""))
-    if found:
-        errors = "error" if len(found) == 1 else "errors"
-        raise ApiError("ValidationException", f"{len(found)} validation {errors} detected: {'; '.join(found)}")
+        raise unreadable(f"The request body is not valid JSON: {error}") from None
+    request: dict[str, Any] = typed(value, shape, notation)
+    constrain(request, shape, shown)
     return request
 
 
-def _typed(value: Any, shape: Shape, path: str) -> Any:
+def constrain(request: Mapping[str, Any], shape: Shape, shown: Shown = redacted) -> None:
+    """Raises `ApiError` where the request, its types right, breaks constraints: the first ten at once."""
+    told = islice(_violations(request, shape, ""), VIOLATIONS)
+    found = [
+        f"Value{shown(value, path)} at '{path}' failed to satisfy constraint: {rule}" for value, path, rule in told
+    ]
+    if found:
+        errors = "error" if len(found) == 1 else "errors"
+        raise ApiError("ValidationException", f"{len(found)} validation {errors} detected: {'; '.join(found)}")
+
+
+def typed(value: Any, shape: Shape, notation: Notation, path: str = "") -> Any:
     """The value with the types of its shape: members that the model does not know are left out."""
-    wrong = not isinstance(value, JSON_TYPES[shape.kind])
-    if wrong or (isinstance(value, bool) and shape.kind != "boolean"):  # Python takes true for the number 1
-        raise _unreadable(f"The value at '{path}' is not of type {shape.kind}.")
+    if type(value) not in notation.types[shape.kind]:  # and no subclass: Python takes true for the number 1
+        raise unreadable(f"The value at '{path}' is not of type {shape.kind}.")
     if shape.kind == "structure":
         return {
-            name: _typed(value[name], member, _member(path, name))
+            name: typed(value[name], member, notation, _member(path, name))
             for name, member in shape.members.items()
             if value.get(name) is not None
         }
     if shape.element is not None:
         if shape.most is not None and len(value) > shape.most:
             return value  # its length is complaint enough: a look at each of millions would hold up everybody
-        return [
-            None if item is None else _typed(item, shape.element, _item(path, number))
-            for number, item in enumerate(value, 1)
-        ]
-    return _bytes(value, path) if shape.kind == "blob" else value
+        if shape.kind == "map":
+            return {name: _element(item, shape.element, notation, path) for name, item in value.items()}
+        return [_element(item, shape.element, notation, _item(path, number)) for number, item in enumerate(value, 1)]
+    convert = notation.convert.get(shape.kind)
+    return value if convert is None else convert(value, path)
 
 
-def _bytes(value: str, path: str) -> bytes:
-    try:
-        return bytes(pybase64.b64decode(value, validate=True))
-    except ValueError:
-        raise _unreadable(f"The value at '{path}' is not valid base64.") from None
+def _element(value: Any, shape: Shape, notation: Notation, path: str) -> Any:
+    """Of a list or a map: a null there is a violation, to be told with the others."""
+    return None if value is None else typed(value, shape, notation, path)
 
 
-def _unreadable(message: str) -> ApiError:
+def unreadable(message: str) -> ApiError:
     return ApiError("SerializationException", message)
 
 
-def _violations(value: Any, shape: Shape, path: str) -> Iterator[str]:
+Violation = tuple[Any, str, str]  # a value, its path, and the constraint it breaks
+
+
+def _violations(value: Any, shape: Shape, path: str) -> Iterator[Violation]:
     """Every violated constraint of the value and of what is in it."""
     if value is None:
-        yield _violation(None, path, "Member must not be null")
+        yield None, path, "Member must not be null"
         return
     broken = list(_broken(value, shape))
-    yield from (_violation(value, path, constraint) for constraint in broken)
+    yield from ((value, path, rule) for rule in broken)
     if shape.kind == "structure":
         for name, member in shape.members.items():
             if name in value or member.required:
                 yield from _violations(value.get(name), member, _member(path, name))
+    elif shape.key is not None and shape.element is not None and not broken:
+        for name, item in value.items():
+            yield from _entry_violations(name, item, shape.key, shape.element, path)
     elif shape.element is not None and not broken:  # of a list too long, the length is complaint enough
         for number, item in enumerate(value, 1):
             yield from _violations(item, shape.element, _item(path, number))
+
+
+def _entry_violations(name: str, item: Any, key: Shape, element: Shape, path: str) -> Iterator[Violation]:
+    """AWS names all constraints of a map's keys, or values, where one is broken."""
+    for what, value, shape in (("keys", name, key), ("value", item, element)):
+        if value is None or any(_broken(value, shape)):
+            yield value, f"{path}.{name}", f"Map {what} must satisfy constraint: [{'; '.join(_rules(shape))}]"
+
+
+def _rules(shape: Shape) -> Iterator[str]:
+    """The constraints of a text, as they are told."""
+    if shape.most is not None:
+        yield f"Member must have length less than or equal to {shape.most}"
+    if shape.least is not None:
+        yield f"Member must have length greater than or equal to {shape.least}"
+    if shape.pattern:
+        yield f"Member must satisfy regular expression pattern: {shape.pattern}"
 
 
 def _broken(value: Any, shape: Shape) -> Iterator[str]:
@@ -246,18 +315,7 @@ def _broken(value: Any, shape: Shape) -> Iterator[str]:
 
 
 def _length(value: Any) -> int:
-    return len(value) if isinstance(value, str | bytes | list) else 0
-
-
-def _violation(value: Any, path: str, constraint: str) -> str:
-    return f"Value{_shown(value, path)} at '{path}' failed to satisfy constraint: {constraint}"
-
-
-def _shown(value: Any, path: str) -> str:
-    """Only plain top-level values are repeated: what is nested, as AWS does, or holds records, is not."""
-    if "." in path or isinstance(value, bytes | list | dict):
-        return ""
-    return " null" if value is None else f" '{str(value)[:SHOWN_CHARACTERS]}'"
+    return len(value) if isinstance(value, str | bytes | list | dict) else 0
 
 
 def _member(path: str, name: str) -> str:

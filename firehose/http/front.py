@@ -8,19 +8,16 @@ fit is refused before it is read where the head tells, in the route's own dialec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from firehose import observe
 from firehose.http.admission import OVERLOAD_SECONDS, Admission
+from firehose.http.asgi import App, Receive, Scope, Send
+from firehose.http.streaming import Streaming
 from firehose.http.turns import Turns
 from firehose.http.wire import Head, Reply, Route
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 CHUNKED_STEP_BYTES = 256 * 1024  # a body of unknown size takes room in steps of this
 LINGER_SECONDS = 2.0  # a refused client that still sends its body has that long to stop and read the answer
 
@@ -39,6 +36,7 @@ class Front:
     body_seconds: float
     requests: observe.Requests
     turns: Turns = field(default_factory=Turns)
+    ending: asyncio.Event = field(default_factory=asyncio.Event)  # set where answers in chunks must come to their end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,7 +60,10 @@ class Front:
         finally:
             self.admission.release(body.admitted)
         self.requests.add(dialect, reply.status, body.size)
-        await _send(send, reply, head.method, body)
+        if reply.chunks is None:
+            await _send(send, reply, head.method, body)
+        else:
+            await Streaming(reply, reply.chunks, self.ending).send(receive, send)
 
     def refusal(self, route: Route, admitted: int, size: int) -> Reply | None:
         """Takes room for that many bytes of a body more, or says why not."""
@@ -168,10 +169,12 @@ class _Body:
 
 async def _send(send: Send, reply: Reply, method: str, body: _Body) -> None:
     """Sends the reply. Where the body was not read to its end the connection cannot be used again."""
-    headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+    content = b"".join(reply.pieces) or reply.body
+    headers = [*reply.headers, (b"content-length", b"%d" % len(content))]
     if not body.complete:
         headers.append((b"connection", b"close"))
-    content = b"" if method == "HEAD" else reply.body
+    if method == "HEAD":
+        content = b""
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     if body.complete:
         await send({"type": "http.response.body", "body": content})

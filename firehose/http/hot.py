@@ -2,9 +2,10 @@
 
 Where one event comes per request, the server is most of the cost; docs/performance.md says what this one saves.
 It takes a request whose head comes in one piece and says how long the body is. With the first request that is
-anything else (another route, chunks, `Expect`, HTTP/2, no HTTP at all, a refusal that must read on) it passes the
+anything else (another route, chunks in or out, `Expect`, no HTTP at all, a refusal that must read on) it passes the
 connection on to FastAPI's server, from that request's first byte on and for good, so that the rare and the odd are
-dealt with in one place. It keeps every bound: body size, bytes in flight, time of a body, idle time, connections.
+dealt with in one place; one that begins with the preface of HTTP/2 goes to `h2`. It keeps every bound: body size,
+bytes in flight, time of a body, idle time, connections.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import httptools
 from firehose import observe
 from firehose.config import ServiceOptions
 from firehose.http.front import LINGER_SECONDS, Front
+from firehose.http.h2 import PREFACE
 from firehose.http.wire import Head, Reply, Route
 
 END_OF_HEAD = b"\r\n\r\n"
 HEADS = 1024  # a client's heads are alike: so many are remembered as they were understood
 HEAD_BYTES = 1024  # those of at most that size
 PIECE_BYTES = 2048  # of a body: smaller ones are put together, for each by itself costs hundreds of bytes more
+JOINED_BYTES = 64 * 1024  # of an answer: to put a larger one behind its head costs more than a write of its own
 NEVER = float("inf")
 STATUS_LINES = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
 
@@ -83,7 +86,7 @@ class HeadReader:
 
     def _routed(self, head: Head, keep_alive: bool) -> Request | None:
         found = self._front.routes(head.method, head.path, head.headers) if head.method in ("POST", "PUT") else None
-        if found is None:
+        if found is None or found[1].streamed(head):
             return None
         length = int(head.headers[b"content-length"])
         if length > self._front.limit_bytes(found[1]):
@@ -124,12 +127,16 @@ class HotProtocol(asyncio.Protocol):
         options: ServiceOptions,
         shared: Shared,
         rest: Callable[[], asyncio.Protocol],
+        http2: Callable[[], asyncio.Protocol],
     ) -> None:
         self._front = front
         self._heads = heads
         self._options = options
         self._shared = shared
         self._rest = rest
+        self._http2 = http2
+        self._is_new = True  # while its first bytes may be the preface of HTTP/2
+        self._first = b""  # which then wait here
         self._loop = asyncio.get_running_loop()
         self._request: Request | None = None  # whose body is read, or which is being answered
         self._answering = False
@@ -148,7 +155,7 @@ class HotProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         if len(self._shared.connections) >= self._options.connections:
-            self._pass_on(b"")  # to be told that there are too many
+            self._pass_on(b"", self._rest)  # to be told that there are too many
             return
         self._shared.connections.add(self)
         self._expect(self._options.keep_alive_seconds)
@@ -161,7 +168,9 @@ class HotProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             return
-        if self._answering or self._pending or self._choked:
+        if self._is_new:
+            self._begin_connection(self._first + data)
+        elif self._answering or self._pending or self._choked:
             self._pending += data
             self._paused = True
             self._transport.pause_reading()
@@ -187,18 +196,28 @@ class HotProtocol(asyncio.Protocol):
 
     # A request from its first byte to its answer.
 
+    def _begin_connection(self, data: bytes) -> None:
+        if not PREFACE.startswith(data[: len(PREFACE)]):
+            self._is_new, self._first = False, b""
+            self._begin(data)
+        elif len(data) < len(PREFACE):
+            self._first = data
+            self._expect(self._options.header_seconds)
+        else:
+            self._pass_on(data, self._http2)
+
     def _begin(self, data: bytes) -> None:
         end = data.find(END_OF_HEAD) + len(END_OF_HEAD)
         request = self._heads.read(data[:end])
         if request is None:
-            self._pass_on(data)
+            self._pass_on(data, self._rest)
             return
         whole = end + request.length
         early = request.route.begin(request.head)
         if early is None and not self._front.admission.admit(request.length):
             early = self._front.overload(request.route)
         if early is not None and whole > len(data):
-            self._pass_on(data)  # it is answered before its body is read: what follows must be thrown away
+            self._pass_on(data, self._rest)  # it is answered before its body is read: what follows must be thrown away
             return
         self._request, self._pending = request, data[whole:]
         if early is not None:
@@ -308,8 +327,14 @@ class HotProtocol(asyncio.Protocol):
 
     def _send(self, reply: Reply, keep: bool) -> None:
         lines = [b"%b: %b\r\n" % header for header in (*self._shared.default_headers, *reply.headers)]
-        end = b"content-length: %d\r\n%b\r\n" % (len(reply.body), b"" if keep else b"connection: close\r\n")
-        self._transport.write(b"".join((STATUS_LINES[reply.status], *lines, end, reply.body)))
+        pieces = reply.pieces or (reply.body,)
+        size_bytes = sum(map(len, pieces))
+        end = b"content-length: %d\r\n%b\r\n" % (size_bytes, b"" if keep else b"connection: close\r\n")
+        head = b"".join((STATUS_LINES[reply.status], *lines, end))
+        if size_bytes < JOINED_BYTES:
+            self._transport.write(b"".join((head, *pieces)))
+        else:
+            self._transport.writelines((head, *pieces))
 
     def _release(self) -> None:
         self._front.admission.release(self._admitted)
@@ -317,9 +342,9 @@ class HotProtocol(asyncio.Protocol):
 
     # How it ends.
 
-    def _pass_on(self, data: bytes) -> None:
+    def _pass_on(self, data: bytes, to: Callable[[], asyncio.Protocol]) -> None:
         self._leave()
-        rest = self._rest()
+        rest = to()
         self._transport.set_protocol(rest)
         rest.connection_made(self._transport)
         if data:

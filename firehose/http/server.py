@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from firehose.config import ServiceOptions
 from firehose.http.front import Front
+from firehose.http.h2 import Http2Protocol
 from firehose.http.hot import HeadReader, HotProtocol
 
 TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -132,15 +133,22 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, with signals left to the service. `listening` is set once requests are answered."""
+    """uvicorn's server, with signals left to the service. `listening` is set once requests are answered, `ending` once
+    no more will be.
+    """
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, ending: asyncio.Event) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._ending = ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending.set()
+        await super().shutdown(sockets)
 
     def connection(self) -> asyncio.Protocol:
         """The protocol of one more connection, for bytes that no socket of ours carries."""
@@ -171,7 +179,7 @@ def server(front: Front, options: ServiceOptions) -> Server:
         timeout_graceful_shutdown=max(1, int(options.drain_seconds)),
         backlog=2048,
     )
-    return Server(config)
+    return Server(config, front.ending)
 
 
 def connection(
@@ -179,4 +187,4 @@ def connection(
 ) -> HotProtocol:
     """The protocol of a new connection; what it does not carry itself goes to uvicorn's."""
     rest = partial(BoundedProtocol, options, server_state=server_state, **uvicorns)
-    return HotProtocol(front, heads, options, server_state, rest)
+    return HotProtocol(front, heads, options, server_state, rest, partial(Http2Protocol, front, options, server_state))

@@ -5,7 +5,7 @@ No server's API appears here, so that the same handler can be carried by any of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +28,24 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer. Content-Length is the carrier's business."""
+    """A whole answer, or one whose body comes in `chunks` instead, for as long as they come. A large body may lie in
+    `pieces` instead, which other answers share. Content-Length is the
+    carrier's business, and so is to close the chunks where it does not take them to their end.
+    """
 
     status: int
     body: bytes = b""
     headers: Headers = JSON
+    chunks: AsyncIterator[bytes] | None = None
+    pieces: tuple[bytes, ...] = ()
 
 
 def _path(head: Head, body: bytes) -> Hashable:
     return head.path
+
+
+def _never(head: Head) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +57,4 @@ class Route:
     body_limit_bytes: int
     refuse: Callable[[int, str, float], Reply]  # status, reason, Retry-After seconds: in the route's own dialect
     stream: Callable[[Head, bytes], Hashable] = _path  # what the request is for: streams take turns
+    streamed: Callable[[Head], bool] = _never  # whether the answer may come in chunks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,12 +14,16 @@ from botocore.session import Session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firehose.catalogue import Entry, State
+from destinations.http import HttpOptions
+from destinations.opensearch import OpenSearchOptions
+from destinations.redshift import RedshiftOptions
+from destinations.splunk import SplunkOptions
+from firehose.catalogue import BACKUP, Entry, State
 from firehose.http.aws_json import AwsJson
 from firehose.http.control import Control
 from firehose.http.wire import Head
 from firehose.ingest.dialects.firehose_api import TARGET
-from firehose.stream_config import BufferingOptions, DestinationBlock, Stream, StreamConfig
+from firehose.stream_config import BufferingOptions, DestinationBlock, SourceBlock, Stream, StreamConfig
 
 ACCOUNT = "123456789012"
 SERVICE = Session().get_service_model("firehose")
@@ -51,6 +56,13 @@ def stream(
 ) -> StreamConfig:
     options = Stream(buffering=buffering or BufferingOptions())
     return StreamConfig("logs", options, {str(n): block for n, block in enumerate(blocks)}, errors)
+
+
+class Clicks(SourceBlock):
+    """Stands in for the options of a source that reads a data stream."""
+
+    type: str = "kinesis"
+    stream: str = "clicks"
 
 
 def entry(name: str = "logs", version: int = 1, state: State = "ACTIVE", updated_ms: int | None = None) -> Entry:
@@ -195,12 +207,168 @@ async def test_folder(path: str, bucket: str) -> None:
     assert (await extended(stream(Folder(path=path))))["BucketARN"] == f"arn:aws:s3:::{bucket}"
 
 
+async def test_redshift() -> None:
+    """A Redshift destination has AWS's shape, its staging in it, and no password."""
+    block = RedshiftOptions.model_validate(
+        {
+            "host": "far.example",
+            "database": "dev",
+            "user": "firehose",
+            "password": "hush-hush",
+            "table": "events",
+            "columns": ["id", "name"],
+            "copy_options": "GZIP",
+            "staging": {"bucket": "lake", "prefix": "stage/", "compression": "gzip"},
+        }
+    )
+    told = await describe(stream(block))
+    (destination,) = told["Destinations"]
+    described = destination["RedshiftDestinationDescription"]
+    staging = described.pop("S3DestinationDescription")
+    assert described == {
+        "RoleARN": f"arn:aws:iam::{ACCOUNT}:role/firehose",
+        "ClusterJDBCURL": "jdbc:redshift://far.example:5439/dev",
+        "CopyCommand": {"DataTableName": "events", "DataTableColumns": "id,name", "CopyOptions": "GZIP"},
+        "Username": "firehose",
+        "RetryOptions": {"DurationInSeconds": 3600},
+        "S3BackupMode": "Disabled",
+        "CloudWatchLoggingOptions": {"Enabled": False},
+    }
+    assert staging["RoleARN"] == described["RoleARN"]
+    assert (staging["BucketARN"], staging["Prefix"]) == ("arn:aws:s3:::lake", "stage/")
+    assert staging["CompressionFormat"] == "GZIP"
+    assert "hush" not in str(told)
+
+
 async def test_several_destinations() -> None:
     """Each destination has an id of its own, and one that AWS does not have nothing but its id."""
     described = await describe(stream(Bucket(), DestinationBlock(type="carrier_pigeon")))
     first, second = described["Destinations"]
     assert first["DestinationId"] == "destinationId-000000000001"
     assert second == {"DestinationId": "destinationId-000000000002"}
+
+
+OPENSEARCH = {"endpoint": "https://search.example:9200", "index": "logs"}
+HTTP = {"url": "https://hub.example/in?key=s3cr3t", "access_key": "s3cr3t"}
+SPLUNK = {"hec_endpoint": "https://splunk.example:8088", "hec_token": "s3cr3t"}
+AOSS = {"type": "sigv4", "service": "aoss", "secret_access_key": "s3cr3t", "access_key_id": "AKID"}
+COMMON = {
+    "BufferingHints": {"SizeInMBs": 5, "IntervalInSeconds": 300},
+    "CloudWatchLoggingOptions": {"Enabled": False},
+    "RetryOptions": {"DurationInSeconds": 300},
+}
+ROLE = {"RoleARN": f"arn:aws:iam::{ACCOUNT}:role/firehose"}
+FAR_SIDES: dict[str, tuple[DestinationBlock, str, dict[str, Any]]] = {
+    "opensearch": (
+        OpenSearchOptions.model_validate(OPENSEARCH),
+        "AmazonopensearchserviceDestinationDescription",
+        {
+            "ClusterEndpoint": "https://search.example:9200",
+            "IndexName": "logs",
+            "IndexRotationPeriod": "OneDay",
+            "DocumentIdOptions": {"DefaultDocumentIdFormat": "FIREHOSE_DEFAULT"},
+            "S3BackupMode": "FailedDocumentsOnly",
+            **ROLE,
+        },
+    ),
+    "opensearch with options": (
+        OpenSearchOptions.model_validate(
+            {
+                **OPENSEARCH,
+                "index_rotation": "week",
+                "document_id": "none",
+                "type_name": "t",
+                "retry": {"deadline_seconds": 9.5},
+            }
+        ),
+        "AmazonopensearchserviceDestinationDescription",
+        {
+            "ClusterEndpoint": "https://search.example:9200",
+            "IndexName": "logs",
+            "TypeName": "t",
+            "IndexRotationPeriod": "OneWeek",
+            "DocumentIdOptions": {"DefaultDocumentIdFormat": "NO_DOCUMENT_ID"},
+            "S3BackupMode": "FailedDocumentsOnly",
+            "RetryOptions": {"DurationInSeconds": 10},
+            **ROLE,
+        },
+    ),
+    "serverless": (
+        OpenSearchOptions.model_validate({**OPENSEARCH, "auth": AOSS}),
+        "AmazonOpenSearchServerlessDestinationDescription",
+        {
+            "CollectionEndpoint": "https://search.example:9200",
+            "IndexName": "logs",
+            "S3BackupMode": "FailedDocumentsOnly",
+            **ROLE,
+        },
+    ),
+    "http": (
+        HttpOptions.model_validate({**HTTP, "content_encoding": "gzip", "attributes": {"a": "b"}}),
+        "HttpEndpointDestinationDescription",
+        {
+            "EndpointConfiguration": {"Url": "https://hub.example/in", "Name": "0"},
+            "RequestConfiguration": {
+                "ContentEncoding": "GZIP",
+                "CommonAttributes": [{"AttributeName": "a", "AttributeValue": "b"}],
+            },
+            "S3BackupMode": "FailedDataOnly",
+            **ROLE,
+        },
+    ),
+    "splunk": (
+        SplunkOptions.model_validate(SPLUNK),
+        "SplunkDestinationDescription",
+        {
+            "HECEndpoint": "https://splunk.example:8088",
+            "HECEndpointType": "Raw",
+            "HECAcknowledgmentTimeoutInSeconds": 180,
+            "S3BackupMode": "FailedEventsOnly",
+            "BufferingHints": {"SizeInMBs": 5, "IntervalInSeconds": 60},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("block", "name", "members"), FAR_SIDES.values(), ids=FAR_SIDES)
+async def test_far_sides(block: DestinationBlock, name: str, members: dict[str, Any]) -> None:
+    """Each is described in AWS's shape, with AWS's defaults, and where its dead letters go; no secret comes back."""
+    described = await describe(stream(block, errors=Bucket(prefix="failed/")))
+    (destination,) = described["Destinations"]
+    assert set(destination) == {"DestinationId", name}
+    store = destination[name].pop("S3DestinationDescription")
+    assert destination[name] == COMMON | members
+    assert (store["BucketARN"], store["ErrorOutputPrefix"], "Prefix" in store) == (
+        "arn:aws:s3:::lake",
+        "failed/",
+        False,
+    )
+    assert "s3cr3t" not in str(described)
+
+
+@pytest.mark.parametrize(
+    ("block", "mode"),
+    [
+        (OpenSearchOptions.model_validate(OPENSEARCH), "AllDocuments"),
+        (HttpOptions.model_validate(HTTP), "AllData"),
+        (SplunkOptions.model_validate(SPLUNK), "AllEvents"),
+    ],
+)
+async def test_backup_of_everything(block: DestinationBlock, mode: str) -> None:
+    """A backup of every record is told by AWS's word for it, and where it is."""
+    kept = Bucket(bucket="kept", prefix="all/")
+    config = StreamConfig("logs", Stream(backup={"type": "s3"}), {"far": block, BACKUP: kept}, Bucket())
+    (destination,) = (await describe(config))["Destinations"]
+    del destination["DestinationId"]
+    (shape,) = destination.values()
+    store = shape["S3DestinationDescription"]
+    assert (shape["S3BackupMode"], store["BucketARN"], store["Prefix"]) == (mode, "arn:aws:s3:::kept", "all/")
+
+
+async def test_letters_in_the_data_folder() -> None:
+    """Where dead letters go to no store of the user's, none is described."""
+    (destination,) = (await describe(stream(SplunkOptions.model_validate(SPLUNK))))["Destinations"]
+    assert "S3DestinationDescription" not in destination["SplunkDestinationDescription"]
 
 
 async def test_a_stream_without_definition() -> None:
@@ -292,3 +460,22 @@ async def test_the_catalogue_is_followed() -> None:
     assert (await call(one, "ListDeliveryStreams"))["DeliveryStreamNames"] == ["a", "b"]
     del entries["a"]
     assert (await call(one, "ListDeliveryStreams"))["DeliveryStreamNames"] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("given", "arn"),
+    [
+        ("clicks", f"arn:aws:kinesis:eu-west-1:{ACCOUNT}:stream/clicks"),
+        ("arn:aws:kinesis:us-east-1:1:stream/theirs", "arn:aws:kinesis:us-east-1:1:stream/theirs"),
+    ],
+)
+async def test_describe_tells_the_source(given: str, arn: str) -> None:
+    """A delivery stream that reads a data stream says which, and since when; encryption is the source's affair."""
+    reading = replace(stream(Folder(path="out")), source=Clicks(stream=given))
+    answer = await call(control({"logs": reading}, entry()), "DescribeDeliveryStream", DeliveryStreamName="logs")
+    description = answer["DeliveryStreamDescription"]
+    assert description["DeliveryStreamType"] == "KinesisStreamAsSource"
+    assert "DeliveryStreamEncryptionConfiguration" not in description
+    source = description["Source"]["KinesisStreamSourceDescription"]
+    assert source["KinesisStreamARN"] == arn
+    assert source["DeliveryStartTimestamp"] == description["CreateTimestamp"]

@@ -13,15 +13,16 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sockets import Answer, dialled, served
+from sockets import ANSWER_SECONDS, Answer, dialled, served
 from structlog.testing import capture_logs
 from virtual_time import Inline
 
 from firehose import observe
 from firehose.contracts import Full, Unsure
 from firehose.http.admission import Admission
+from firehose.http.asgi import Receive, Scope, Send
 from firehose.http.aws_json import ApiError, AwsJson
-from firehose.http.front import Front, Receive, Scope, Send
+from firehose.http.front import Front
 from firehose.http.turns import Handle, Turns
 from firehose.http.wire import Route
 from firehose.ingest.dialects.generic import Generic
@@ -105,7 +106,7 @@ class Slow(Turns):
         return not self.full
 
 
-def front(kept: Kept, admission: Admission, requests: observe.Requests, body_seconds: float = 5) -> Front:
+def front(kept: Kept, admission: Admission, requests: observe.Requests, body_seconds: float = ANSWER_SECONDS) -> Front:
     intakes = {"app": Intake("app", kept, SplitOptions()), "ünï": Intake("ünï", kept, SplitOptions())}
     generic = Generic(intakes, Inline(), lambda head: True, admission, LIMIT, 4 * LIMIT).route()
     aws = AwsJson(OPERATIONS, lambda: "id", LIMIT).route()

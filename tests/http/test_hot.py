@@ -10,14 +10,16 @@ from dataclasses import replace
 from itertools import accumulate
 
 import pytest
-from sockets import ANSWER_SECONDS, Peer, dialled, served
+from clock import put_forward
+from sockets import ANSWER_SECONDS, Peer, all_read, dialled, served
 from uvicorn.server import ServerState
 
 from firehose import observe
 from firehose.config import ServiceOptions
 from firehose.http.admission import Admission
-from firehose.http.front import Front, Receive, Scope, Send
-from firehose.http.hot import HEADS, HeadReader, HotProtocol
+from firehose.http.asgi import Receive, Scope, Send
+from firehose.http.front import Front
+from firehose.http.hot import HEADS, JOINED_BYTES, HeadReader, HotProtocol
 from firehose.http.wire import Head, Reply, Route
 
 LIMIT = 64 * 1024
@@ -29,7 +31,7 @@ async def cold(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"cold"})
 
 
-def echo(gate: asyncio.Event | None = None) -> Front:
+def echo(gate: asyncio.Event | None = None, body_seconds: float = ANSWER_SECONDS) -> Front:
     """Answers what it is sent to any path below /hot, once the gate is open."""
 
     async def finish(head: Head, body: bytes) -> Reply:
@@ -48,7 +50,7 @@ def echo(gate: asyncio.Event | None = None) -> Front:
     def routes(method: str, path: str, headers: object) -> tuple[str, Route] | None:
         return ("echo", route) if path.startswith("/hot") else None
 
-    return Front(routes, cold, Admission(4 * LIMIT), 0.1, observe.Requests())
+    return Front(routes, cold, Admission(4 * LIMIT), body_seconds, observe.Requests())
 
 
 def post(body: bytes, path: str = "/hot", extra: str = "") -> bytes:
@@ -88,6 +90,12 @@ async def test_any_piece(cut: int) -> None:
         assert await bodies(peer, 2) == [b"a" * 40, b"b" * 40]
 
 
+def protocol(front: Front) -> HotProtocol:
+    """One that never passes its connection on."""
+    other = asyncio.Protocol
+    return HotProtocol(front, HeadReader(front, 4096), ServiceOptions(), ServerState(), other, other)
+
+
 class Unheard(asyncio.Transport):
     """Goes nowhere."""
 
@@ -100,7 +108,9 @@ class Unheard(asyncio.Transport):
 async def test_tiny_pieces() -> None:
     """A body in pieces of a byte takes hardly more memory than it has bytes: more than its room nobody counts."""
     front = echo()
-    one = HotProtocol(front, HeadReader(front, 4096), ServiceOptions(), ServerState(), asyncio.Protocol)
+    one = HotProtocol(
+        front, HeadReader(front, 4096), ServiceOptions(), ServerState(), asyncio.Protocol, asyncio.Protocol
+    )
     one.connection_made(Unheard())
     request = post(bytes(range(256)) * 200)
     start = len(request) - 51_200
@@ -128,7 +138,9 @@ async def test_pieces_of_all_sizes(sizes: list[int]) -> None:
 
     route = Route(lambda head: None, finish, LIMIT, lambda status, reason, after: Reply(status))
     front = replace(front, routes=lambda *_: ("echo", route))
-    one = HotProtocol(front, HeadReader(front, 4096), ServiceOptions(), ServerState(), asyncio.Protocol)
+    one = HotProtocol(
+        front, HeadReader(front, 4096), ServiceOptions(), ServerState(), asyncio.Protocol, asyncio.Protocol
+    )
     one.connection_made(Unheard())
     body = bytes(number % 251 for number in range(sum(sizes)))
     one.data_received(post(body)[: -len(body)])
@@ -137,6 +149,35 @@ async def test_pieces_of_all_sizes(sizes: list[int]) -> None:
         one.data_received(body[start:end])
     one.connection_lost(None)
     assert bodies == [body]
+
+
+@pytest.mark.parametrize("size", [0, 1, JOINED_BYTES - 1, JOINED_BYTES, 5_000_000])
+async def test_answers_of_all_sizes(size: int) -> None:
+    """An answer comes whole and in order, also where its body is written for itself."""
+    answer = bytes(number % 251 for number in range(size))
+
+    async def finish(head: Head, body: bytes) -> Reply:
+        return Reply(200, answer + body)
+
+    route = Route(lambda head: None, finish, LIMIT, lambda status, reason, after: Reply(status))
+    async with served(replace(echo(), routes=lambda *_: ("echo", route))) as port, dialled(port) as peer:
+        peer.send(post(b"1") + post(b"2"))
+        assert await bodies(peer, 2) == [answer + b"1", answer + b"2"]
+
+
+@pytest.mark.parametrize("sizes", [[1], [3, 4], [1, JOINED_BYTES, 2], [100_000] * 50], ids=len)
+async def test_answers_in_pieces(sizes: list[int]) -> None:
+    """An answer whose body lies in pieces comes as one whose body is whole, on the way through the front as well."""
+    pieces = tuple(bytes([number]) * size for number, size in enumerate(sizes))
+
+    async def finish(head: Head, body: bytes) -> Reply:
+        return Reply(200, pieces=pieces)
+
+    route = Route(lambda head: None, finish, LIMIT, lambda status, reason, after: Reply(status))
+    front = replace(echo(), routes=lambda *_: ("echo", route))
+    async with served(front) as port, dialled(port) as peer:
+        peer.send(post(b"1") + b"POST /echo HTTP/1.1\r\nhost: us\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")
+        assert await bodies(peer, 2) == [b"".join(pieces)] * 2
 
 
 async def test_waits_for_its_turn() -> None:
@@ -152,7 +193,7 @@ async def test_waits_for_its_turn() -> None:
 
 async def test_late_body() -> None:
     """A body that stops is answered 408 in time, and the connection closed; its room is given back."""
-    front = echo()
+    front = echo(body_seconds=0.1)
     async with served(front) as port, dialled(port) as peer:
         peer.send(post(b"a" * 100)[:-1])
         answer = await peer.answer()
@@ -165,19 +206,23 @@ async def test_late_body() -> None:
 
 async def test_idle() -> None:
     """A connection that had its answers is closed after a while; each request starts the while anew."""
-    async with served(echo(), keep_alive_seconds=1) as port, dialled(port) as peer:
-        for _ in range(2):
+    async with served(echo(), keep_alive_seconds=60) as port, dialled(port) as peer:
+        for _ in range(3):
+            put_forward(40)
             peer.send(post(b"1"))
             assert await bodies(peer, 1) == [b"1"]
+        put_forward(60)
         assert await peer.closed()
 
 
 async def test_long_answer() -> None:
     """An answer may take longer than a connection may be idle."""
     gate = asyncio.Event()
-    async with served(echo(gate), keep_alive_seconds=1) as port, dialled(port) as peer:
+    async with served(echo(gate), keep_alive_seconds=60) as port, dialled(port) as peer:
         peer.send(post(b"1"))
         async with dialled(port) as idle:
+            await all_read(port)
+            put_forward(60)
             assert await idle.closed()
         gate.set()
         assert await bodies(peer, 1) == [b"1"]
@@ -202,7 +247,7 @@ async def test_unread_answers() -> None:
         return Reply(200, bytes(1024 * 1024))
 
     route = Route(lambda head: None, finish, LIMIT, lambda status, reason, after: Reply(status, reason.encode()))
-    front = Front(lambda *_: ("echo", route), cold, front.admission, 1, front.requests)
+    front = Front(lambda *_: ("echo", route), cold, front.admission, ANSWER_SECONDS, front.requests)
     async with served(front, keep_alive_seconds=1) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         with pytest.raises(ConnectionError):
@@ -263,7 +308,7 @@ async def test_stop() -> None:
     gate = asyncio.Event()
     async with AsyncExitStack() as stack:
         server = AsyncExitStack()
-        port = await server.enter_async_context(served(echo(gate), drain_seconds=5))
+        port = await server.enter_async_context(served(echo(gate), drain_seconds=ANSWER_SECONDS))
         idle = await stack.enter_async_context(dialled(port))
         busy = await stack.enter_async_context(dialled(port))
         busy.send(post(b"1"))
@@ -335,7 +380,7 @@ async def test_given_up() -> None:
 
     front = echo()
     route = Route(lambda head: None, finish, LIMIT, lambda status, reason, after: Reply(status, reason.encode()))
-    front = Front(lambda *_: ("echo", route), cold, front.admission, 1, front.requests)
+    front = Front(lambda *_: ("echo", route), cold, front.admission, ANSWER_SECONDS, front.requests)
     async with served(front) as port, dialled(port) as peer:
         peer.send(post(b"1"))
         assert (await peer.answer()).status == 503
@@ -351,7 +396,7 @@ async def test_bug() -> None:
 
     front = echo()
     route = Route(lambda head: None, finish, LIMIT, lambda status, reason, after: Reply(status, reason.encode()))
-    front = Front(lambda *_: ("echo", route), cold, front.admission, 1, front.requests)
+    front = Front(lambda *_: ("echo", route), cold, front.admission, ANSWER_SECONDS, front.requests)
     async with served(front) as port, dialled(port) as peer:
         peer.send(post(b"0") + post(b"1"))
         assert [(await peer.answer()).status, (await peer.answer()).status] == [500, 200]

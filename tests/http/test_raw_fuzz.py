@@ -15,8 +15,9 @@ from wires import Said, Wire, answers, talked
 
 from firehose import observe
 from firehose.http.admission import Admission
+from firehose.http.asgi import Receive, Scope, Send
 from firehose.http.aws_json import AwsJson
-from firehose.http.front import Front, Receive, Scope, Send
+from firehose.http.front import Front
 from firehose.http.wire import Route
 from firehose.ingest.dialects.generic import Generic
 from firehose.ingest.intake import Intake
@@ -134,7 +135,7 @@ BAD = {
     "NUL in a field": APP + b"X-A: b\0c\r\nContent-Length: 0\r\n\r\n",
     "no colon": APP + b"nonsense\r\n\r\n",
     "blank in a name": APP + b"Content Length: 0\r\n\r\n",
-    "HTTP/2's first words": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "almost HTTP/2's first words": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\n",
     "a later version": b"POST /ingest/app HTTP/3.7\r\nContent-Length: 0\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "small letters": b"post /ingest/app HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",

@@ -6,9 +6,10 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
-from sockets import dialled, served
+from clock import put_forward
+from sockets import all_read, dialled, served
 
-from firehose.http.front import Receive, Scope, Send
+from firehose.http.asgi import Receive, Scope, Send
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,11 +69,13 @@ async def test_time_is_for_heads_alone() -> None:
 @pytest.mark.parametrize("requests", [0, 1])
 async def test_idle(requests: int, blanks: bytes) -> None:
     """A connection without a request under way is closed after a while, whatever blanks it sends."""
-    async with served(hello, keep_alive_seconds=1) as port, dialled(port) as peer:
+    async with served(hello, keep_alive_seconds=60) as port, dialled(port) as peer:
         for _ in range(requests):
             peer.send(GET)
             assert (await peer.answer()).status == 200
         peer.send(blanks)
+        await all_read(port)
+        put_forward(60)
         assert await peer.closed()
 
 

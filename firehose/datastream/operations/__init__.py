@@ -1,0 +1,1 @@
+"""The operations of the data streams' API, each module some that belong together."""
