@@ -51,6 +51,8 @@ class Counted:
 
     def close(self) -> None: ...
 
+    def leave(self) -> None: ...
+
 
 @pytest.fixture
 def kept() -> Kept:
