@@ -24,7 +24,7 @@ from firehose.contracts import Memo, Retry
 from firehose.endpoint_bodies import BODIES
 from firehose.model import Batch, Receipt, Rejections
 from firehose.parcels import Arrived, Bounds, Parcel, parcels
-from firehose.posting import Answer, Failed, Kind, Posting, PostingOptions, Url, shown
+from firehose.posting import REDIRECTS, Answer, Failed, Kind, Posting, PostingOptions, Url, shown
 from firehose.registry import Site
 from firehose.stream_config import DestinationBlock, StreamConfig
 
@@ -51,12 +51,14 @@ CODES: Mapping[Kind, str] = {
     "size": "ResponseTooLarge",
 }
 WAYS_OUT: Mapping[Kind, str] = {
+    "timeout": "; check that the endpoint is well, and the key timeout_seconds",
     "connect": "; check the key url, and that the endpoint runs",
     "certificate": "; check ca_file, and that the certificate is for the host in url",
     "handshake": "; check whether url should begin with http://",
     "header": "; check access_key, headers and auth",
 }
 STATUS_WAYS_OUT = {
+    **dict.fromkeys(REDIRECTS, "; check the key url: redirects are not followed"),
     401: "; check access_key, or auth",
     403: "; check access_key, or auth",
     404: "; check the path in url",
@@ -106,7 +108,7 @@ class HttpOptions(DestinationBlock, PostingOptions):
         return self
 
     def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
-        if self is stream.errors:
+        if stream.is_errors(self):
             yield "type", "dead letters are objects: choose s3 or folder"
 
     def place(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlencode
 
@@ -69,6 +70,9 @@ WAYS_OUT: Mapping[str, str] = {
     "AuthorizationHeaderMalformed": CHECK_REGION,
     "PermanentRedirect": CHECK_REGION,
     "EndpointConnection": "check that the store runs, and the key endpoint_url",
+    "ConnectTimeout": "check that the store runs, and the key endpoint_url",
+    "ReadTimeout": "check that the store is well, and the keys endpoint_url and timeout_seconds",
+    "StrangeAnswer": "check that endpoint_url is a store that speaks S3",
     "SSL": "check ca_file, or whether endpoint_url should begin with http://",
 }
 
@@ -125,6 +129,14 @@ class S3:
     async def deliver(self, batch: Batch, memo: Memo) -> Receipt:
         return await self._threads.run(lambda: self._deliver(batch, memo))
 
+    async def put(self, name: str, content: bytes) -> None:
+        """A small object that speaks of others, such as a manifest; it replaces what has this name."""
+        await self._threads.run(lambda: self._put(name, content))
+
+    async def remove(self, *names: str) -> None:
+        """Objects that batches or `put` have made; what is not there is no failure."""
+        await self._threads.run(lambda: self._remove(names))
+
     async def close(self) -> None:
         await self._threads.run(self._client.close)
         await self._threads.run(self._encoder.close)
@@ -133,26 +145,31 @@ class S3:
         """Begins an upload and aborts it: proves the rights that a delivery needs, leaves nothing to see."""
         self._encoder.check()
         name = self._encoder.sample_name()
-        try:
+        with self._judged():
             self._call("abort_multipart_upload", Key=name, UploadId=self._begin(name))
-        except aws.Failed as failed:
-            raise self._verdict(failed) from failed
 
     def _deliver(self, batch: Batch, memo: Memo) -> Receipt:
         name = self._encoder.name(batch)
         uploads = Uploads(memo, name)
-        try:
+        with self._judged():
             self._tidy(name, uploads)
             receipt = self._encoder.deliver(
                 batch, memo, lambda chunks: self._send(name, chunks, uploads), self._send_beside
             )
             self._tidy(name, uploads)  # of what the store would not let go of before
-        except aws.Failed as failed:
-            raise self._verdict(failed) from failed
         return receipt
 
+    def _put(self, name: str, content: bytes) -> None:
+        with self._judged():
+            self._send_beside(name, content)
+
+    def _remove(self, names: Iterable[str]) -> None:
+        with self._judged():
+            for name in names:
+                self._call("delete_object", Key=name)
+
     def _send_beside(self, name: str, content: bytes) -> None:
-        self._told("ETag", "put_object", Key=name, Body=content, **self._headers)
+        self._told("ETag", "put_object", Key=name, Body=content, **_headers(self._options, None))
 
     def _send(self, name: str, chunks: Iterator[Piece], uploads: Uploads) -> int:
         options = self._options
@@ -256,6 +273,13 @@ class S3:
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         return self._client.call(operation, Bucket=self._options.bucket, **arguments)
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        try:
+            yield
+        except aws.Failed as failed:
+            raise self._verdict(failed) from failed
 
     def _verdict(self, failed: aws.Failed) -> Retry | Refused:
         bucket, endpoint = self._options.bucket, self._options.endpoint_url

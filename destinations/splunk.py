@@ -69,7 +69,7 @@ class SplunkOptions(DestinationBlock, PostingOptions):
         return given.rstrip("/")
 
     def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
-        if self is stream.errors:
+        if stream.is_errors(self):
             yield "type", "dead letters are objects: choose s3 or folder"
 
     def place(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -160,6 +161,10 @@ class Client:
         finally:
             body.close()
 
+    def events(self, operation: str, member: str, /, **arguments: Any) -> Events:
+        """The event stream that the answer holds under `member`. Raises `Failed`."""
+        return Events(self.call(operation, **arguments)[member])
+
     def close(self) -> None:
         with self._taking:
             taken, self._taken = self._taken, None
@@ -173,31 +178,77 @@ class Client:
             return self._taken[1]
 
 
+class Credentials:
+    """Those of the options, found when they are first asked for, and renewed in time, in the form that signers of other
+    libraries want. Threads share it.
+    """
+
+    def __init__(self, clients: Clients, options: AwsOptions, region: str) -> None:
+        self._clients = clients
+        self._options = options
+        self._region = region
+        self._found: Any = None
+
+    def get_frozen_credentials(self) -> Any:
+        """As they are now. Raises `Failed`."""
+        return _told(self._frozen)
+
+    def _frozen(self) -> Any:
+        from botocore.exceptions import NoCredentialsError
+
+        if self._found is None:
+            self._found = self._clients.session(self._options, self._region).get_credentials()
+        if self._found is None:
+            raise NoCredentialsError
+        return self._found.get_frozen_credentials()
+
+
+class Events:
+    """An event stream as it comes in. One thread reads it, another may close it meanwhile, and waits for nothing: who
+    reads closes it then, once the far side has said something or its time is up.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._events = iter(stream)
+        self._reading = threading.Lock()
+        self._closed = False
+
+    def next(self) -> dict[str, Any] | None:
+        """Waits for the next event, a mapping of its type to its members; None at the end. Raises `Failed`."""
+        try:
+            with self._reading:
+                event: dict[str, Any] | None = _told(lambda: next(self._events, None))
+            return event
+        finally:
+            if self._closed:
+                self.close()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._reading.acquire(blocking=False):
+            try:
+                self._stream.close()
+            finally:
+                self._reading.release()
+
+
 class Signer:
     """Signs requests of other protocols as AWS signs its own. Threads share it."""
 
     def __init__(self, clients: Clients, options: AwsOptions, region: str, service: str) -> None:
-        self._clients = clients
-        self._options = options
+        self._credentials = Credentials(clients, options, region)
         self._region = region
         self._service = service
-        self._credentials: Any = None
 
     def headers(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         """What a request is to carry beside `headers`, which are signed with it. Raises `Failed`."""
-        return _told(lambda: self._signed(method, url, headers, body))
-
-    def _signed(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
-        from botocore.exceptions import NoCredentialsError
 
-        if self._credentials is None:
-            self._credentials = self._clients.session(self._options, self._region).get_credentials()
-        if self._credentials is None:
-            raise NoCredentialsError
+        credentials = self._credentials.get_frozen_credentials()
         request = AWSRequest(method, url, headers=dict(headers), data=body)
-        SigV4Auth(self._credentials.get_frozen_credentials(), self._service, self._region).add_auth(request)
+        _told(lambda: SigV4Auth(credentials, self._service, self._region).add_auth(request))
         return {name: value for name, value in request.headers.items() if name not in headers}
 
 
@@ -318,10 +369,31 @@ def _seconds(header: str | None) -> float | None:
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
+def _host(url: str) -> str:
+    """Without the object's name, which says nothing about a connection."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _beneath(error: BaseException) -> str:
+    """What the system said: of a name that is not known, of nobody who listens."""
+    cause: BaseException | None = error
+    said = ""
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            said = cause.strerror
+        cause = cause.__cause__ or cause.__context__ or getattr(cause, "kwargs", {}).get("error")
+    return said or str(error)[:TEXT_LIMIT]
+
+
 def _unanswered(error: Exception) -> Failed:
     from botocore import exceptions as known
 
     name, message = type(error).__name__.removesuffix("Error"), str(error)[:TEXT_LIMIT]
+    if isinstance(error, known.EndpointConnectionError):
+        return Failed(name, f"cannot connect to {_host(error.kwargs['endpoint_url'])}: {_beneath(error)}")
+    if isinstance(error, known.ConnectTimeoutError | known.ReadTimeoutError):
+        return Failed(name, f"no answer of {_host(error.kwargs['endpoint_url'])} in time")
     if isinstance(error, known.NoCredentialsError | known.PartialCredentialsError):
         return Failed(name, f"{message}; {CREDENTIALS_WAY_OUT}")
     if isinstance(error, known.ProfileNotFound):
@@ -329,3 +401,10 @@ def _unanswered(error: Exception) -> Failed:
     if isinstance(error, known.ParamValidationError):
         return Failed(name, message, status=400)
     return Failed(name, message)
+
+
+def service_model(service: str) -> Any:
+    """What botocore knows of a service's operations: their members, types and constraints."""
+    import botocore.session
+
+    return botocore.session.get_session().get_service_model(service)

@@ -20,7 +20,7 @@ from firehose.contracts import Memo
 from firehose.deserializers.deserializer import Deserializer
 from firehose.formats import Anew, Encoded
 from firehose.json_table import JsonTable, Unforeseen
-from firehose.model import REJECTION_SCHEMA, ROW_SCHEMA, Batch, Rejections
+from firehose.model import ROW_SCHEMA, Batch, Rejections
 from firehose.partitions import columns_in_path
 from firehose.schemas.source import SchemaSource
 
@@ -124,9 +124,7 @@ class Conversion:
         if (table := self._format.schema.catalog_table) is None:
             return refused
         extra = pa.scalar(json.dumps({"dataCatalogTable": dict(table)}), pa.string())
-        number = REJECTION_SCHEMA.get_field_index("extra")
-        said = pa.repeat(extra, len(refused))
-        return Rejections(refused.table.set_column(number, REJECTION_SCHEMA.field(number), said))
+        return refused.with_extra(pa.repeat(extra, len(refused)))
 
     def _notes(self) -> dict[str, str]:
         """What leads from a file back to the log: the records that it was made of are among these."""
@@ -148,9 +146,21 @@ def without(table: pa.Table, columns: Sequence[str]) -> pa.Table:
 
 
 def blocks(slices: Iterator[pa.RecordBatch], wanted_bytes: int) -> Iterator[pa.RecordBatch]:
-    """The slices' rows, in blocks of about that many bytes; larger where a slice is."""
-    for table in gathered((pa.Table.from_batches([rows.select(ROW_SCHEMA.names)]) for rows in slices), wanted_bytes):
-        yield from table.combine_chunks().to_batches()
+    """The slices' rows, in blocks of no more than that many bytes; a slice that has as many is one, and not copied."""
+    held: list[pa.RecordBatch] = []
+    size_bytes = 0
+    for rows in slices:
+        if held and size_bytes + rows.nbytes > wanted_bytes:
+            yield _joined(held)
+            held, size_bytes = [], 0
+        held.append(rows.select(ROW_SCHEMA.names))
+        size_bytes += rows.nbytes
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return held[0] if len(held) == 1 else pa.concat_batches(held)
 
 
 def gathered(tables: Iterator[pa.Table], wanted_bytes: int) -> Iterator[pa.Table]:

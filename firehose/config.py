@@ -15,19 +15,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
-from firehose import blocks, registry, yaml_file
+from firehose import blocks, data_stream_config, registry, yaml_file
 from firehose.blocks import LARGEST, Block
 from firehose.buffer import layout
 from firehose.catalogue import BACKUP, backup_block
+from firehose.data_stream_config import DATA_STREAMS, DataStreamConfig, DataStreamDefaults, DataStreamOptions
 from firehose.partitioning import checks
 from firehose.schemas.connection import connected_as
-from firehose.stream_config import DestinationBlock, Stream, StreamConfig, TransformBlock
+from firehose.stream_config import DestinationBlock, SourceBlock, Stream, StreamConfig, TransformBlock
 from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
 
 STREAMS = "delivery_streams"
 STREAM_NAME = r"(?!\.{1,2}$)[a-zA-Z0-9_.-]{1,64}"
 # Keys of a destination that follow a segment's own version of the definition; the others follow the newest.
-SEGMENT_KEYS = ("prefix", "time_zone", "file_extension", "compression", "format", "delimiter")
+SEGMENT_KEYS = ("prefix", "time_zone", "file_extension", "compression", "format", "delimiter", "where")
 WORKER_ENVIRONMENT = ("PATH", "PYTHONPATH", "HOME", "USER", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 
 
@@ -56,6 +57,7 @@ class ServiceOptions(Block):
     header_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 10
     body_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 60
     keep_alive_seconds: Annotated[int, Field(ge=1, le=LARGEST)] = 95
+    data_stream_defaults: DataStreamDefaults = DataStreamDefaults()
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -88,6 +90,7 @@ class Document(Block):
 
     service: ServiceOptions = ServiceOptions()
     delivery: DeliveryOptions = DeliveryOptions()
+    data_streams: dict[str, DataStreamOptions] = {}
     delivery_streams: dict[str, Stream] = {}
 
 
@@ -100,6 +103,7 @@ class Config:
     delivery: DeliveryOptions
     streams: Mapping[str, StreamConfig]
     definitions: Mapping[str, dict[str, Any]] = field(repr=False)
+    data_streams: Mapping[str, DataStreamConfig] = field(default_factory=dict)
 
 
 def shared_places(config: Config) -> Iterator[str]:
@@ -131,14 +135,17 @@ def parse(name: str, text: str, lookup: Callable[[str], str | None] | None = Non
         raise ConfigError(name, [Problem(1, "", "must be a mapping: service, delivery_streams, ...")])
     resolved = yaml_file.substitute(file, lookup or reference)
     # The streams one by one: whatever is wrong with one block hides nothing that is wrong with another.
-    document = blocks.read(Document, {key: value for key, value in resolved.items() if key != STREAMS}, (), file)
+    whole = {key: value for key, value in resolved.items() if key not in (STREAMS, DATA_STREAMS)}
+    document = blocks.read(Document, whole, (), file)
     streams = dict(_streams(resolved.get(STREAMS, {}), file))
+    defaults = document.service.data_stream_defaults if isinstance(document, Document) else DataStreamDefaults()
+    data_streams = {one.name: one for one in data_stream_config.read(resolved.get(DATA_STREAMS, {}), defaults, file)}
     if isinstance(document, Document):
         _keep_out_of_the_buffer(document.service.data_dir, streams, file)
     file.check()
     assert isinstance(document, Document)
     definitions = {name: _pinned(file.data[STREAMS][name], resolved[STREAMS][name]) for name in streams}
-    return Config(name, document.service, document.delivery, streams, definitions)
+    return Config(name, document.service, document.delivery, streams, definitions, data_streams)
 
 
 def _pinned(written: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,20 +243,28 @@ def _stream(name: str, options: Stream, path: Path, file: YamlFile) -> StreamCon
         file.complain(path, "a stream's name has 1 to 64 of a-z A-Z 0-9 _ . - and is not '.' or '..'")
     blocks = _destination_blocks(options, path, file)
     errors = _errors(options, path, file)
+    source = _plugin("sources", options.source, (*path, "source"), file)
     transforms = [
         _plugin("transforms", block, (*path, "transforms", index), file)
         for index, block in enumerate(options.transforms)
     ]
-    if any(block is None for block in (*blocks.values(), *transforms)):
+    if any(block is None for block in (*blocks.values(), *transforms)) or not isinstance(source, SourceBlock):
         return None
     destinations = {key: block for key, block in blocks.items() if isinstance(block, DestinationBlock)}
     primary = [block for key, block in destinations.items() if key != BACKUP or options.backup is None]
+    own = {key: _own_errors(options, key, block, path, file) for key, block in destinations.items()}
     return StreamConfig(
         name,
         options,
         destinations,
         errors.beside(primary) if isinstance(errors, DestinationBlock) else None,
+        source,
         tuple(sorted((one for one in transforms if isinstance(one, TransformBlock)), key=lambda one: one.STAGE)),
+        {
+            key: block.beside([destinations[key], *primary])
+            for key, block in own.items()
+            if isinstance(block, DestinationBlock)
+        },
     )
 
 
@@ -261,7 +276,31 @@ def _errors(options: Stream, path: Path, file: YamlFile) -> Block | None:
     key, given = ("errors", options.errors) if options.errors is not None else ("backup", failed)
     if given is None:
         return None
-    return _plugin("destinations", connected(given, _raw_destinations(options)), (*path, key), file)
+    return _error_output(given, _raw_destinations(options), (*path, key), file)
+
+
+def _own_errors(options: Stream, name: str, destination: DestinationBlock, path: Path, file: YamlFile) -> Block | None:
+    """The error output of one destination."""
+    if destination.errors is None:
+        return None
+    raw = _raw_destinations(options)
+    names = [str(one.get("name") or one.get("type")) for one in raw]
+    index = names.index(name) if name in names else None
+    if index is None:
+        place: Path = ("backup", "errors")
+    else:
+        place = ("destination", "errors") if options.destination is not None else ("destinations", index, "errors")
+    mine = () if index is None else (raw[index],)
+    return _error_output(destination.errors, (*mine, *raw), (*path, *place), file)
+
+
+def _error_output(
+    given: Mapping[str, Any], others: Iterable[Mapping[str, Any]], path: Path, file: YamlFile
+) -> Block | None:
+    for key in ("where", "errors"):
+        if key in given:
+            file.complain((*path, key), "an error output takes every letter, and has none itself; leave it out")
+    return _plugin("destinations", connected(given, others), path, file)
 
 
 def connected(given: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from firehose import registry
 from firehose.config import STREAM_NAME, Document
+from firehose.data_stream_config import DATA_STREAM_NAME
 
 Schema = dict[str, Any]
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -36,7 +37,12 @@ def schema(names: Callable[[str], Iterable[str]] = registry.names) -> Schema:
         return {"oneOf": refs} if refs else {"not": {}}
 
     _plug(definitions["Stream"]["properties"], one_of)
+    for (kind, _), model in options.items():
+        if kind == "destinations":
+            own = {**one_of(kind), "description": "where records go that this destination does not take"}
+            definitions[_target(places[model, "validation"])]["properties"]["errors"] = own
     document = definitions.pop("Document")
+    document["properties"]["data_streams"]["propertyNames"] = {"pattern": f"^{DATA_STREAM_NAME}$"}
     document["properties"]["delivery_streams"]["propertyNames"] = {"pattern": f"^{STREAM_NAME}$"}
     return {"$schema": DRAFT, **document, "title": "firehose configuration", "$defs": definitions}
 
@@ -48,6 +54,7 @@ def _plug(stream: dict[str, Schema], one_of: Callable[[str], Schema]) -> None:
     stream["errors"] = {**one_of("destinations"), "description": "where records go that can never be delivered"}
     backup = {"properties": {"mode": {"enum": ["all", "failed"], "default": "all"}}, **one_of("destinations")}
     stream["backup"] = {**backup, "description": "where source records (all) or failed ones (failed) go too"}
+    stream["source"] = {**one_of("sources"), "description": "what it reads from; left out: records are put to it"}
     stream["transforms"] = {"type": "array", "items": one_of("transforms")}
 
 

@@ -5,12 +5,12 @@ Every implementation, ours or a third party's, runs the conformance suite of its
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import ClassVar, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from firehose.model import Batch, Origin, Outcome, Position, Receipt, Segment, Stored, Totals
+from firehose.model import Batch, Origin, Outcome, Position, Receipt, Records, Segment, Stored, Totals
 
 
 class Unavailable(Exception):
@@ -36,6 +36,7 @@ class Retry(Exception):
     `done_rows` are rows (ordinals in the segment) that arrived already, in this attempt or before, and need not be
     sent again: when patience ends they count as delivered. `code` is AWS's name of the failure, where it has one.
     `waited_seconds` of the attempt were spent on answers: where AWS's deadline does not run meanwhile, they are told.
+    `extra` says of rows, should they become letters, what AWS has in these beside: a JSON object for each.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Retry(Exception):
         done_rows: pa.Int32Array | None = None,
         code: str | None = None,
         waited_seconds: float = 0.0,
+        extra: Callable[[pa.RecordBatch], pa.StringArray] | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -52,6 +54,7 @@ class Retry(Exception):
         self.waited_seconds = waited_seconds
         self.done_rows = done_rows
         self.code = code
+        self.extra = extra
 
 
 class Refused(Exception):
@@ -70,7 +73,7 @@ class Appender(Protocol):
     them was taken. When it raises `Unsure` (or anything else) they may or may not have been stored.
     """
 
-    async def append(self, records: pa.RecordBatch, origin: Origin | None = None) -> Position:
+    async def append(self, records: Records, origin: Origin | None = None) -> Position:
         """Stores `records` (columns of `INTAKE_SCHEMA`, `record` always, the others where a row has one) in order
         and together. With an `origin`, it becomes durable with them, in the same frame; then there may be no
         records. Raises `Full` or `Unsure`; after the latter, appends of the same source partition raise `Full` until it
@@ -166,6 +169,16 @@ class Parts(Protocol):
 
     def parted(self, segment: Segment) -> bool: ...
 
+    def placed(self, given: Batch) -> Batch:
+        """The given segment's records, each with its `place`. An outcome may be kept whose rows have this and a
+        `size_bytes`, and no `record`: they come back with their records as they were taken in.
+        """
+        ...
+
+    async def bare(self, segment: Segment) -> Iterable[Outcome] | None:
+        """The durable outcome, as `kept` tells it; but rows that were kept without their records are left so."""
+        ...
+
     async def part(self, segment: Segment, totals: Totals) -> None:
         """The durable outcome's rows go on, and all its other rows have ended as `totals` say: these count the records
         of which none goes on. Durable when it returns.
@@ -240,6 +253,18 @@ class Destination(Protocol):
     async def deliver(self, batch: Batch, memo: Memo) -> Receipt: ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class GivesUp(Protocol):
+    """What a destination may do beside, when the patience with a batch has ended."""
+
+    async def give_up(self, batch: Batch, memo: Memo) -> Receipt | None:
+        """The receipt, where the batch turns out to have arrived after all; None, where its rows are to go to the
+        error output, with whatever people need beside to finish the delivery by hand left behind. It may be called
+        again. What it raises as `Retry` or `Refused` is told, and keeps no row from the error output.
+        """
+        ...
 
 
 class Disk(Protocol):

@@ -31,20 +31,21 @@ from typing import Any
 
 import uvloop
 
-from firehose import allocator, config, observe
+from firehose import allocator, config, encoded_once, observe
+from firehose.arrow_alone import without_pandas
 from firehose.aws import Clients
 from firehose.blocks import GIB, MIB
 from firehose.buffer.cuts import CutOutbox, Gathering, Thresholds
 from firehose.buffer.disk import LocalDisk
 from firehose.buffer.outbox import DiskOutbox, Shelf
-from firehose.catalogue import Catalogue
+from firehose.catalogue import Catalogue, destination_blocks
 from firehose.config import DeliveryOptions
 from firehose.contracts import Disk, Lock
 from firehose.delivery.loop import Deliveries
 from firehose.delivery.pipeline import OneByOne, Pipeline
 from firehose.delivery.slots import Slots
 from firehose.delivery.watch import Watch
-from firehose.delivery.workshop import Workshop
+from firehose.delivery.workshop import Workshop, scratch
 from firehose.letters.retention import Retention
 from firehose.model import SegmentKey
 from firehose.partitions import ActivePartitions
@@ -86,7 +87,7 @@ class DeliveryHalf:
         self._catalogue = Catalogue(disk, data_dir)
         self._workshop = Workshop(self._catalogue, data_dir, region, disk, self._threads, runtime, lookup, account_id)
         clients = self._workshop.shared.of(Clients)
-        self._retention = Retention(self._catalogue, data_dir, region, lookup, disk, clients, runtime)
+        self._retention = Retention(self._catalogue, region, lookup, disk, clients, runtime)
         self._slots = Slots(options.workers, int(options.in_flight_mib * MIB))
         self._deliveries: dict[tuple[str, str], Deliveries] = {}
         self._cuts: dict[tuple[str, str], Deliveries] = {}
@@ -104,6 +105,7 @@ class DeliveryHalf:
             if self._lock is None:
                 await asyncio.sleep(LOCK_SECONDS)
         self._catalogue.reload()
+        encoded_once.clear(self._disk, scratch(self._data_dir))
         self._shelf = Shelf(
             self._disk,
             self._data_dir,
@@ -116,6 +118,7 @@ class DeliveryHalf:
             Gathering(self._runtime, self._thresholds, self._workshop.shared.of(ActivePartitions)),
         )
         self._shelf.start(died)
+        self._release_unwanted()
         self._retention.follow()
         self._tell({"say": "ready"})
         self._try_hooks()
@@ -268,6 +271,7 @@ class DeliveryHalf:
             lambda: self._workshop.retry(stream, destination),
             self._runtime,
             self._changed.set,
+            lambda segment: self._workshop.is_wanted(segment, destination),
         )
         (self._cuts if of_cuts else self._deliveries)[stream, destination] = deliveries
         self._go(deliveries.run())
@@ -292,11 +296,20 @@ class DeliveryHalf:
         self._retention.follow()
         old = self._workshop.forget()
         self._shelf.reconsider()
+        self._release_unwanted()
         self._shelf.rescheduled()
         for deliveries in self._all():
             deliveries.resume()
         self._go(self._workshop.close(old))
         self._try_hooks()
+
+    def _release_unwanted(self) -> None:
+        """Held for a destination that its stream has no more: let go, unless it can be delivered after all."""
+        assert self._shelf is not None
+        for key, destination in self._shelf.held():
+            entry = self._catalogue.entries.get(key[0])
+            if entry is not None and destination not in destination_blocks(entry.newest):
+                self._shelf.release(key, destination)
 
     def _try_hooks(self) -> None:
         """Those of the newest definitions: a look at older ones is of no more use."""
@@ -396,6 +409,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the parent, which tells us
         signal.signal(number, signal.SIG_IGN)
     allocator.bounded()
+    without_pandas()
     uvloop.run(_serve(protocol_out))
 
 

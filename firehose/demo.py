@@ -43,7 +43,13 @@ SIZE_MIB, INTERVAL_SECONDS = 0.5, 4
 POSTS, EVENTS_PER_POST, PUT_RECORDS = 60, 400, 500
 START_MS = sample.START_MS - 240_000  # the events pass midnight on their way: two days
 PAUSE_SECONDS = 0.03  # between two posts: an agent sends as its host logs, not as fast as it can
-READY_SECONDS, DELIVERED_SECONDS, STOP_SECONDS, QUERY_SECONDS, POLL_SECONDS = 60, 60, 60, 60, 0.1  # a slow machine's
+READY_SECONDS, DELIVERED_SECONDS, STOP_SECONDS, QUERY_SECONDS, POLL_SECONDS = (
+    300,
+    300,
+    300,
+    300,
+    0.1,
+)  # a slow machine's
 LOG_LINES = 30
 CONFIG = """\
 service:

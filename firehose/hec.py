@@ -96,7 +96,7 @@ KINDS: Mapping[Kind, Trouble] = {
     "handshake": Trouble("SSLHandshake", "check whether hec_endpoint should begin with http://"),
     "tls": Trouble("SSLHandshake"),
     "reset": Trouble("ConnectionClosed"),
-    "timeout": Trouble("ConnectionTimeout"),
+    "timeout": Trouble("ConnectionTimeout", "check that Splunk is well, and the key timeout_seconds"),
     "malformed": GARBAGE,
     "phrase": GARBAGE,
     "size": GARBAGE,

@@ -14,6 +14,8 @@ from firehose import hec
 from firehose.contracts import Retry
 from firehose.posting import Answer, Failed, Posting, shown
 
+SECRET_CHARACTERS = 4  # of a token: what is shorter hides nothing, and would spoil every other word
+
 
 @dataclass(frozen=True, slots=True)
 class Collector:
@@ -25,7 +27,9 @@ class Collector:
 
     def retry(self, what: str, trouble: hec.Trouble, after_seconds: float | None = None) -> Retry:
         way_out = f"; {trouble.way_out}" if trouble.way_out else ""
-        reason = f"{shown(self.url)}: {what}{way_out}".replace(self.token, "***")
+        reason = f"{shown(self.url)}: {what}{way_out}"
+        if len(self.token) >= SECRET_CHARACTERS:
+            reason = reason.replace(self.token, "***")
         return Retry(reason, after_seconds, code=f"Splunk.{trouble.code}")
 
     def failure(self, answer: Answer, trouble: hec.Trouble) -> Retry:

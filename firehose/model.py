@@ -10,6 +10,8 @@ Records travel as Arrow record batches. The columns have fixed names and types:
 | `refused`    | string | optional              | why intake refused this record: it goes to the error output      |
 | `row`        | int32  | delivery: always      | ordinal of the record in its segment                             |
 | `part`       | int32  | delivery: always      | ordinal in that row, once a transform split it                   |
+| `place`      | int64  | parting               | where in the segment's file the record lies                      |
+| `size_bytes` | int32  | parting               | of that record, where the rows go without it                     |
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ INTAKE_SCHEMA = pa.schema(
         pa.field("refused", pa.string()),
     ]
 )
+Records = pa.RecordBatch | pa.Table  # the latter where they lie in several pieces
 ROW_SCHEMA = pa.schema(
     [
         pa.field("record", pa.binary(), nullable=False),
@@ -37,6 +40,7 @@ ROW_SCHEMA = pa.schema(
         pa.field("arrival_ms", pa.int64(), nullable=False),
     ]
 )
+PLACE, SIZE = "place", "size_bytes"
 REJECTION_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int32(), nullable=False),
@@ -51,7 +55,9 @@ REJECTION_SCHEMA = pa.schema(
         pa.field("part", pa.int32()),  # of the row that was refused; null where it was kept before parts were
     ]
 )
-NO_REJECTED = REJECTION_SCHEMA.empty_table()  # one for all: each slice has a set of rejections, nearly all are empty
+NO_REJECTED = pa.Table.from_batches(
+    [], REJECTION_SCHEMA
+)  # one for all: each slice has a set of rejections, nearly all are empty
 
 
 class NewerFormat(Exception):
@@ -79,6 +85,7 @@ class Position:
     lane: str
     first: int
     count: int
+    arrival_ms: int = 0  # of the frame that they are in
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -184,11 +191,16 @@ class Rejections:
         )
         return Rejections(table)
 
+    def with_extra(self, extra: pa.StringArray) -> Rejections:
+        """The same with further members of their documents: a JSON object for each row."""
+        place = REJECTION_SCHEMA.get_field_index("extra")
+        return Rejections(self.table.set_column(place, REJECTION_SCHEMA.field(place), extra))
+
     def __add__(self, other: Rejections) -> Rejections:
         return Rejections(pa.concat_tables([self.table, other.table]))
 
 
-NO_ROWS: pa.Int32Array = pa.array([], pa.int32())
+NO_ROWS: pa.Int32Array = pa.nulls(0, pa.int32())
 
 
 @dataclass(frozen=True, slots=True)

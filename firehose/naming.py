@@ -46,6 +46,7 @@ ERROR_TYPES = frozenset(
         "iceberg-failed",
         "ingest-failed",
         "delivery-failed",
+        "redshift-failed",
     }
 )
 

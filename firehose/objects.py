@@ -21,6 +21,7 @@ from firehose import naming, partitions
 from firehose.column_options import ColumnarOptions
 from firehose.compression import Piece, codec
 from firehose.contracts import Memo
+from firehose.encoded_once import EncodedOnce
 from firehose.format_options import FormatOptions, PlainOptions
 from firehose.formats import Anew, Encoded, Format, format_named
 from firehose.model import Batch, Receipt, Segment
@@ -100,7 +101,7 @@ class ObjectOptions(DestinationBlock):
 
     def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
         """What is wrong with the block in this stream's company, each with its key."""
-        as_errors = self is stream.errors
+        as_errors = stream.is_errors(self)
         wrong = self._problems_of_errors(stream) if as_errors else self._problems_of_data(stream)
         yield from (("prefix", message) for message in wrong)
         yield from self._problems_of_format(as_errors)
@@ -143,7 +144,7 @@ class ObjectOptions(DestinationBlock):
 
     def _problems_of_retention(self, stream: StreamConfig) -> Iterator[str]:
         """Dead letters are removed by their names, which no data object may have."""
-        if self is not stream.errors:
+        if not stream.is_errors(self):
             yield "is for an errors block: data is never removed"
             return
         names, sample = self.error_names(), replace(SAMPLE, stream=stream.name)
@@ -199,6 +200,8 @@ class ObjectEncoder:
         self._codec = codec(options.compression)
         # Error documents are JSON, one a line, whatever the data's format (firehose.md section 5.2).
         self._format = format_named("json_lines", None) if self._errors else options.records_format(site)
+        self._site = site
+        self._once = site.shared.of(EncodedOnce)
         self._companions: set[str] = set()  # that lie there already: few, and they never change
 
     @property
@@ -222,6 +225,8 @@ class ObjectEncoder:
         """Hands the object's bytes to `store`, in pieces that suit a write; memory is bounded however large the batch.
         What has to lie there before goes to `store_beside`, by name, and replaces what has this name.
         """
+        if self._site.alike and (receipt := self._shared(batch, memo, store)) is not None:
+            return receipt
         for _ in range(BEGINNINGS):
             try:
                 return self._delivered(batch, self._format.encoded(batch, memo), store, store_beside)
@@ -241,6 +246,22 @@ class ObjectEncoder:
                 self._companions.add(name)
         sent_bytes = store(self._codec.compress(chain((first,), encoded.chunks), self._entry(batch)))
         return Receipt((self.name(batch),), sent_bytes, encoded.refused)
+
+    def _shared(self, batch: Batch, memo: Memo, store: Store) -> Receipt | None:
+        """As another destination has encoded it, or will find it encoded; None where that cannot be."""
+        key, disk = (batch.segment.key, self._site.alike), self._site.disk
+        kept = self._once.kept(key, disk, self._site.scratch, lambda: self._format.encoded(batch, memo))
+        if kept is None:
+            return None
+        try:
+            receipt = Receipt(refused=kept.refused)
+            if kept.view is not None:
+                sent_bytes = store(self._codec.compress(kept.pieces(), self._entry(batch)))
+                receipt = Receipt((self.name(batch),), sent_bytes, kept.refused)
+        finally:
+            kept.close()
+        self._once.taken(key, self._destination, disk)
+        return receipt
 
     def _entry(self, batch: Batch) -> str:
         cut = f"{batch.partition}/{self._whose(batch)}" if self._errors else batch.partition

@@ -103,6 +103,31 @@ METRICS: Mapping[str, Described] = {
     "firehose_delivery_failures": Described("counter", ONE, "attempts that failed", "DeliveryTo*.Success, as a count"),
     "firehose_delivery_paused": Described("gauge", ONE, "1 while the stream is paused at this destination"),
     "firehose_last_error_timestamp_seconds": Described("gauge", ONE, "when the last attempt failed; 0: never"),
+    "firehose_data_stream_shards": Described("gauge", ("data_stream",), "open shards", "OpenShardCount"),
+    "firehose_data_stream_incoming_records": Described(
+        "counter", ("data_stream",), "records a data stream took, since the service started", "IncomingRecords"
+    ),
+    "firehose_data_stream_incoming_bytes": Described(
+        "counter", ("data_stream",), "bytes of those records with their partition keys", "IncomingBytes"
+    ),
+    "firehose_data_stream_stored_bytes": Described("gauge", ("data_stream",), "bytes of a data stream's files"),
+    "firehose_data_stream_limit_bytes": Described("gauge", ("data_stream",), "the data stream's limit_gib"),
+    "firehose_source_records": Described(
+        "counter", ("stream",), "records read from the stream's source", "DataReadFromKinesisStream.Records"
+    ),
+    "firehose_source_bytes": Described(
+        "counter", ("stream",), "bytes of those records", "DataReadFromKinesisStream.Bytes"
+    ),
+    "firehose_source_lag_seconds": Described(
+        "gauge",
+        ("stream",),
+        "age of the oldest record that waits in a shard of the source, as it was last read; 0 at the tip",
+        "KinesisMillisBehindLatest",
+    ),
+    "firehose_source_expired_records": Described(
+        "counter", ("stream",), "records, at least, that the source's retention took away unread"
+    ),
+    "firehose_source_failures": Described("gauge", ("stream",), "shards of the source that cannot be read now"),
     "firehose_delivery_up": Described("gauge", (), "1 while the delivery half runs and answers"),
     "firehose_delivery_restarts": Described("counter", (), "how often the delivery process had to be started again"),
     "firehose_disk_free_bytes": Described("gauge", (), "free space where data_dir is"),

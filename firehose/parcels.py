@@ -126,6 +126,10 @@ class Arrived:
             before = self._unnoted if self._unnoted and self._unnoted[1] == parcel.first else None
             self._unnoted = (before[0] if before else parcel.first, parcel.end)
 
+    def add_some(self, rows: pa.Table) -> None:
+        """These rows have, of a parcel that has not as a whole."""
+        self.rows += rows.column("row").chunks
+
     def leave(self, rows: pa.Table) -> None:
         """Of these it is known that they have not."""
         self.left += rows.column("row").chunks

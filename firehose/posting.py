@@ -24,6 +24,7 @@ CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 30.0  # that a connection is kept: shorter than most servers keep theirs
 ANSWER_BYTES = 1 << 20
 PHRASE_CHARACTERS = 64
+REDIRECTS = (301, 302, 303, 307, 308)  # none is followed
 TEXT_CHARACTERS = 300  # of a library's words that a reason repeats
 
 Url = Annotated[str, Field(max_length=1000, pattern=r"^https?://[^/?#@\s]+([/?]\S*)?$")]
@@ -84,7 +85,7 @@ class Posting:
         except TimeoutError:
             raise Failed("timeout", f"no answer within {self._options.timeout_seconds:g} seconds") from None
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise Failed(kind(error), _text(error)) from error
+            raise Failed(kind(error), innermost(error)) from error
 
     async def close(self) -> None:
         transport, self._transport = self._transport, None
@@ -138,7 +139,7 @@ def _verified(options: PostingOptions) -> ssl.SSLContext | bool:
 
 def kind(error: Exception) -> Kind:
     """Where it went wrong: what httpx calls alike is told apart by what lies beneath."""
-    beneath = list(_causes(error))
+    beneath = list(causes(error))
     connecting = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
     if any(isinstance(one, ssl.SSLCertVerificationError) for one in beneath):
         return "certificate"
@@ -156,15 +157,15 @@ def kind(error: Exception) -> Kind:
     return "timeout" if isinstance(error, httpx.TimeoutException) else "reset"
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
-def _text(error: Exception) -> str:
+def innermost(error: Exception) -> str:
     """Of a chain of errors, as most of these libraries raise them, the innermost that has something to say."""
-    said = [str(one) for one in _causes(error) if str(one)]
+    said = [str(one) for one in causes(error) if str(one)]
     return (said[-1] if said else type(error).__name__)[:TEXT_CHARACTERS]
 
 

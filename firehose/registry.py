@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import destinations
 import transforms
 from firehose.contracts import Destination, Disk, Hook, Transform
+from firehose.ingest import sources
 from firehose.runtime import Runtime, Threads
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TABLES: Mapping[str, Mapping[str, str]] = {
     "destinations": destinations.TABLE,
+    "sources": sources.TABLE,
     "transforms": transforms.TABLE,
 }
 
@@ -49,6 +51,8 @@ class Site:
     runtime: Runtime
     shared: Shared = field(default_factory=Shared)
     account_id: str = "000000000000"
+    scratch: str = ""  # a folder for what may be gone at any time
+    alike: frozenset[str] = frozenset()  # destinations of the stream, this one included, that want the same bytes
     schemas: str = ""  # the folder of the versions of this stream's schema at this destination
 
     @property
@@ -69,7 +73,7 @@ def destination(block: DestinationBlock, site: Site) -> Destination:
 
 
 def names(kind: str) -> list[str]:
-    """The types that a block of this kind may name: `destinations` or `transforms`."""
+    """The types that a block of this kind may name: `destinations`, `sources` or `transforms`."""
     return sorted({*TABLES[kind], *(point.name for point in entry_points(group=f"firehose.{kind}"))})
 
 

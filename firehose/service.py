@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import uvloop
@@ -24,12 +25,14 @@ from firehose.buffer.disk import LocalDisk
 from firehose.config import Config
 from firehose.contracts import Disk, Lock
 from firehose.courier import Asked, Courier, Inline, Process
+from firehose.data_stream_service import DataStreamService
 from firehose.http.admission import Admission
 from firehose.http.app import api
 from firehose.http.auth import Keys
 from firehose.http.aws_json import BODY_LIMIT_BYTES, AwsJson
 from firehose.http.control import Control
 from firehose.http.front import Front
+from firehose.http.kinesis import is_kinesis
 from firehose.http.server import Server, server
 from firehose.http.turns import Turns
 from firehose.http.wire import Route
@@ -37,12 +40,17 @@ from firehose.ingest.dialects import firehose_delivery
 from firehose.ingest.dialects.firehose_api import FirehosePuts
 from firehose.ingest.dialects.generic import PREFIX, Generic
 from firehose.ingest.dialects.replay import Replay, is_replay
+from firehose.ingest.sources.running import Sources
+from firehose.ingest.sources.site import SourceSite
+from firehose.registry import Shared
 from firehose.runtime import Runtime
 from firehose.standing import StreamStanding, samples, view
+from firehose.stream_config import StreamConfig
 from firehose.streams import Streams
 from firehose.yaml_file import ConfigError
 
 FLUSH_POLL_SECONDS = 0.05
+SOURCE_THREADS = 16  # for calls of sources to elsewhere
 READY_SECONDS = 1.0  # probes are impatient: whatever the delivery half does, they hear of the disk in time
 
 
@@ -64,6 +72,7 @@ class Service:
         self._admission = Admission(int(config.service.in_flight_mib * MIB))
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
+        self._shared = Shared()  # by the sources of this process
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -90,9 +99,14 @@ class Service:
             self._streams = Streams(self._data_dir, self._disk, self._runtime, self.config.service, catalogue)
             self._streams.recover()
             self._streams.follow(self.config)
+            self._data_streams = DataStreamService(self._data_dir, self._disk, self._runtime, self.config.service)
+            await self._data_streams.open(self.config.data_streams)
             self._courier = self._make_courier()
             self._streams.send = self._courier.send
             await self._courier.start()
+            self._source_threads = self._runtime.threads("source", SOURCE_THREADS)
+            self._sources = Sources(self._streams.intakes, self._site)
+            self._sources.follow(self.config.streams)
         except BaseException as error:
             if self._lock is not None:
                 self._lock.close()
@@ -129,6 +143,9 @@ class Service:
             self._server.should_exit = True
             await self._serving
             self._decode_threads.close()
+        await self._sources.close()
+        self._source_threads.leave()
+        await self._data_streams.close()
         await self._streams.close()
         await self._courier.stop(self.config.service.drain_seconds)
         if self._lock is not None:
@@ -148,9 +165,11 @@ class Service:
     async def _follow(self, config: Config) -> None:
         if config.service != self.config.service or config.delivery != self.config.delivery:
             observe.log.warning("config.restart_needed", what="service and delivery options follow at the next start")
-        config = Config(config.name, self.config.service, self.config.delivery, config.streams, config.definitions)
+        config = replace(config, service=self.config.service, delivery=self.config.delivery)
         try:
             await self._streams.refollow(config)
+            await self._data_streams.streams.follow(config.data_streams)
+            self._sources.follow(config.streams)
         except OSError as error:  # the catalogue could not be written: all stays as it was
             observe.log.error("config.not_followed", reason=str(error), hint="mend the disk, then reload again")
             return
@@ -166,6 +185,8 @@ class Service:
         }
         for name in self._streams.full():
             checks[f"stream {name}"] = "ok, but its buffer is at limit_gib and answers 503"
+        for name, trouble in self._sources.troubles().items():
+            checks[f"source of stream {name}"] = f"ok, but {trouble}"
         try:
             async with asyncio.timeout(READY_SECONDS):
                 standings = await self.standings()
@@ -187,6 +208,9 @@ class Service:
         now = self._runtime.now_ms()
         return [view(standing, now) for standing in await self.standings()]
 
+    async def data_streams(self) -> list[dict[str, Any]]:
+        return self._data_streams.views()
+
     async def metrics(self) -> bytes:
         standings = await self.standings()
         own: list[observe.Sample] = [
@@ -203,7 +227,13 @@ class Service:
         except OSError:
             pass  # /readyz says so; the rest is worth having all the more
         now = self._runtime.now_ms()
-        return observe.render([*own, *self._requests.samples(), *samples(standings, now)])
+        told = (
+            *self._requests.samples(),
+            *samples(standings, now),
+            *self._data_streams.samples(),
+            *self._sources.samples(),
+        )
+        return observe.render([*own, *told])
 
     async def flush(self, stream: str, wait_seconds: float) -> dict[str, Any]:
         records = await self._streams.seal(stream)
@@ -265,6 +295,19 @@ class Service:
             return Inline(config, self._disk, self._runtime, asked)
         return Process(config, asked)
 
+    def _site(self, stream: StreamConfig) -> SourceSite:
+        """Where the stream's source is put to work."""
+        return SourceSite(
+            stream.name,
+            any(block.calls() for block in stream.transforms),
+            self.config.service.region,
+            self.config.service.account_id,
+            self._data_streams.streams,
+            self._source_threads,
+            self._runtime,
+            self._shared,
+        )
+
     def _front(self) -> Front:
         service = self.config.service
         keys = Keys([key.get_secret_value().encode() for key in service.api_keys])
@@ -300,9 +343,12 @@ class Service:
             min(int(service.body_limit_mib * MIB), BODY_LIMIT_BYTES),
         ).route()
 
+        kinesis = self._data_streams.api()
         turns = Turns(service.queue_seconds)
 
         def routes(method: str, path: str, headers: Mapping[bytes, bytes]) -> tuple[str, Route] | None:
+            if is_kinesis(method, path, headers):
+                return "kinesis", kinesis.route(headers)
             if path.startswith(PREFIX):
                 return "ingest", generic
             if method == "POST" and path == "/":
@@ -335,7 +381,7 @@ def listen(config: Config) -> socket.socket:
 
 def serve(config: Config, load: Callable[[], Config]) -> None:
     """Runs the service until it is told to stop. Raises `StartError`, `NewerFormat`."""
-    allocator.bounded()
+    allocator.bounded(allocator.KEPT_FOR_COMMITS_MS)
     observe.configure(config.service.log_format, config.service.log_level)
     warn_of_exposure(config)
     uvloop.run(Service(config, load, LocalDisk(), Runtime()).run())

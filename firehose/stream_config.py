@@ -6,19 +6,21 @@ How the definition is read, and what is wrong with it told, is `config`'s.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from firehose.blocks import LARGEST, MIB, Block
 from firehose.catalogue import BACKUP
+from firehose.conditions.options import Condition
 from firehose.partitioning.options import PartitioningOptions
 from firehose.yaml_file import Path
 
 SIZE_MIB, LARGE_SIZE_MIB = 5, 128  # of a segment, by default; the latter of partitions and columns
 INTERVAL_SECONDS = 300.0  # of a segment, by default
 GATHERED_BYTES, GATHERED_SECONDS = 16 * MIB, 15.0  # of a segment at most, where rows are gathered by partition
+PUT = "direct_put"  # the type of source that is none
 DECOMPRESSING, SPLITTING, SHAPING, DELIMITING = range(4)  # AWS's order of steps: firehose.md section 8.1
 
 
@@ -35,12 +37,6 @@ class RetryOptions(Block):
     deadline_seconds: Annotated[float, Field(ge=0, le=LARGEST)] | None = None
 
 
-class DirectPut(Block):
-    """Records come in over HTTP."""
-
-    type: Literal["direct_put"] = "direct_put"
-
-
 class DestinationBlock(Block):
     """What every destination's block may say. A plug-in's options derive from it."""
 
@@ -52,6 +48,8 @@ class DestinationBlock(Block):
     type: str
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{0,64}$")] = ""
     retry: RetryOptions = RetryOptions()
+    where: Condition = None  # which rows it wants; all, where nothing is said
+    errors: Annotated[dict[str, Any] | None, Field(repr=False)] = None  # raw; it may hold secrets
 
     def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
         """What is wrong with the block in this stream's company: key and message. Dots lead to a key within."""
@@ -75,6 +73,20 @@ class DestinationBlock(Block):
         return None
 
 
+class SourceBlock(Block):
+    """What every source's block may say. A plug-in's options derive from it."""
+
+    type: str
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is something to read from: else records are put to the stream, over HTTP."""
+        return self.type != PUT
+
+
+NO_SOURCE = SourceBlock(type=PUT)
+
+
 class TransformBlock(Block):
     """What every transform's block may say. A plug-in's options derive from it."""
 
@@ -92,7 +104,7 @@ class Stream(Block):
     may hold secrets, so that they are never shown.
     """
 
-    source: DirectPut = DirectPut()
+    source: Annotated[dict[str, Any], Field(repr=False)] = {"type": PUT}
     buffering: BufferingOptions = BufferingOptions()
     limit_gib: Annotated[float, Field(gt=0, le=LARGEST)] = 20
     max_record_kib: Annotated[float, Field(gt=0, le=10240)] = 1000
@@ -117,7 +129,9 @@ class StreamConfig:
     options: Stream
     destinations: Mapping[str, DestinationBlock]
     errors: DestinationBlock | None
+    source: SourceBlock = NO_SOURCE
     transforms: tuple[TransformBlock, ...] = ()
+    own_errors: Mapping[str, DestinationBlock] = field(default_factory=dict)  # of destinations that have some
 
     @property
     def delimiter(self) -> bytes:
@@ -147,7 +161,16 @@ class StreamConfig:
         """Whether this destination's objects hold one dynamic partition each. A backup has records as they came."""
         backup = self.destinations.get(BACKUP) if self.options.backup is not None else None
         partitioned = self.options.dynamic_partitioning is not None and block.PARTITIONS
-        return partitioned and block is not backup and block is not self.errors
+        return partitioned and block is not backup and not self.is_errors(block)
+
+    def is_errors(self, block: DestinationBlock) -> bool:
+        """Whether the block is an error output: the stream's, or one of its destinations' own."""
+        return any(block is one for one in self.error_outputs())
+
+    def error_outputs(self) -> Iterator[DestinationBlock]:
+        """All that are given."""
+        yield from () if self.errors is None else (self.errors,)
+        yield from self.own_errors.values()
 
     @property
     def partitioned(self) -> bool:
@@ -169,9 +192,12 @@ class StreamConfig:
         single = self.options.destinations is None
         for index, (name, block) in enumerate(self.destinations.items()):
             if name == BACKUP and self.options.backup is not None:
-                yield ("backup",), block
+                place: Path = ("backup",)
             else:
-                yield ("destination",) if single else ("destinations", index), block
+                place = ("destination",) if single else ("destinations", index)
+            yield place, block
+            if name in self.own_errors:
+                yield (*place, "errors"), self.own_errors[name]
         if self.errors is not None:
             yield ("errors",) if self.options.errors is not None else ("backup",), self.errors
 

@@ -14,10 +14,11 @@ from typing import TypeVar
 from firehose import observe
 from firehose.blocks import GIB, MIB
 from firehose.buffer import layout, recovery
-from firehose.buffer.appender import DiskAppender, Limits, State
+from firehose.buffer.appender import DiskAppender
 from firehose.buffer.frame import Origins
 from firehose.buffer.ledger import read_book
 from firehose.buffer.recovery import Recovered
+from firehose.buffer.state import Limits, State
 from firehose.catalogue import Catalogue, Entry
 from firehose.config import Config, ServiceOptions
 from firehose.contracts import Disk
@@ -229,7 +230,7 @@ class Streams:
             self._service.body_limit_records,
         )
         appender = self._appenders[stream.name]
-        return Intake(stream.name, appender, split, options.strict, options.source.type, appender.make_sure_of_room)
+        return Intake(stream.name, appender, split, options.strict, stream.source.type, appender.make_sure_of_room)
 
     def _limits(self, stream: StreamConfig) -> Limits:
         options = stream.options

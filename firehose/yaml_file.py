@@ -125,12 +125,22 @@ def _value(node: yaml.Node, path: Path, file: YamlFile) -> Any:
 
 def _scalar(node: yaml.Node, path: Path, file: YamlFile) -> Any:
     try:
-        return yaml.SafeLoader("").construct_object(node)
+        value = yaml.SafeLoader("").construct_object(node)
+        return _text(value) if isinstance(value, str) else value
     except yaml.YAMLError:
         raise
+    except UnicodeError:
+        file.complain(path, "holds half of a character; write the character itself")
     except Exception as error:  # such as a date of a 13th month: the library lets out whatever its parts raise
         file.complain(path, f"cannot be read as {node.tag.rpartition(':')[2]}: {error}")
-        return None
+    return None
+
+
+def _text(value: str) -> str:
+    """Joins what JSON writes as two escapes, and the library reads as two characters that are none. Raises
+    UnicodeError where one stands alone.
+    """
+    return value.encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 def _mapping(node: yaml.MappingNode, path: Path, file: YamlFile) -> dict[str, Any]:
@@ -156,8 +166,9 @@ def _named(
     """Keys by name, the last one of a name; with `doubled`, each further one is complained of so."""
     members: dict[str, tuple[yaml.Node, yaml.Node]] = {}
     for key_node, child in node.value:
-        name = key_node.value
-        if not isinstance(name, str):
+        try:
+            name = _text(key_node.value)
+        except (AttributeError, UnicodeError):
             file.lines[path] = key_node.start_mark.line + 1
             file.complain(path, "a key must be plain text")
             continue

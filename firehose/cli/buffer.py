@@ -23,7 +23,10 @@ from firehose.model import SegmentKey
 from firehose.runtime import Runtime
 
 app = typer.Typer(no_args_is_help=True, help="Look into the buffer on disk, and let held segments go on.")
-Segment = Annotated[str, typer.Argument(metavar="SEGMENT", help="stream/lane/first, as `buffer ls` prints it.")]
+Segment = Annotated[
+    str,
+    typer.Argument(metavar="SEGMENT", help="stream/lane/first, as `buffer ls` prints it."),
+]
 Output = Annotated[typer.FileBinaryWrite, typer.Argument(metavar="[FILE|-]", help="- is standard output.")]
 COLUMNS = ("segment", "state", "records", "size", "age", "version", "owed to", "held because")
 

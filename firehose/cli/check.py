@@ -143,6 +143,8 @@ def parts(config: Config) -> Iterator[Part]:
             yield Part(stream.name, name, "data", block)
         if stream.errors is not None:
             yield Part(stream.name, stream.errors.name or stream.errors.type, "errors", stream.errors)
+        for name, block in stream.own_errors.items():
+            yield Part(stream.name, name, "errors", block)
 
 
 async def _trouble(part: Part, site: registry.Site, timeout_seconds: float) -> str:
@@ -157,7 +159,7 @@ async def _trouble(part: Part, site: registry.Site, timeout_seconds: float) -> s
         finally:
             await door.close()
     except (Retry, Refused) as said:
-        return said.reason
+        return " ".join(said.reason.split())  # one line, whatever a far side answers
     except TimeoutError:
         return f"does not answer within {timeout_seconds:g} seconds"
     except Exception as error:  # a plug-in's bug must not hide what the others say

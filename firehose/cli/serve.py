@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from firehose import config as configuration
+from firehose.arrow_alone import without_pandas
 from firehose.cli import options
 from firehose.cli.show import Failure, note
 from firehose.config import Config
@@ -15,6 +16,7 @@ def serve(config: options.ConfigFile = None) -> None:
     """Run the service until SIGTERM or Ctrl-C. SIGHUP reads the configuration again."""
     path = options.needed(config)
     loaded = options.loaded(path)
+    without_pandas()  # before there is anything that would load it
     from firehose import service  # takes a second: the other commands need not wait for it
 
     if sys.stderr.isatty():

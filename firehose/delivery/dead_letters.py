@@ -38,11 +38,15 @@ def refused_by_intake(rows: pa.RecordBatch) -> Rejections:
     return Rejections(table.set_column(5, whole.schema.field("message"), messages))
 
 
-def batches(given: Batch, rejections: Rejections, ended_ms: int, *, common: bool = False) -> Iterator[Batch]:
-    """One batch of error documents for each error-output-type of a batch's rows, in the order of their names."""
+def batches(
+    given: Batch, rejections: Rejections, ended_ms: int, *, common: bool = False, whose: str = ""
+) -> Iterator[Batch]:
+    """One batch of error documents for each error-output-type of a batch's rows, in the order of their names. `whose`
+    is the destination that did not take them, where that must be said.
+    """
     types = rejections.table.column("error_type")
     for error_type in sorted(types.unique().to_pylist()):
-        chosen = partial(_documents, given, rejections.table, error_type, ended_ms)
+        chosen = partial(_documents, given, rejections.table, error_type, ended_ms, whose)
         yield Batch(given.segment, chosen, error_type, common)
 
 
@@ -62,9 +66,9 @@ def _sequence_numbers(given: Batch) -> Callable[[int], int]:
     return given.numbers().__getitem__ if given.numbers is not None else lambda row: first + row
 
 
-def _documents(given: Batch, table: pa.Table, error_type: str, ended_ms: int) -> Iterator[pa.RecordBatch]:
+def _documents(given: Batch, table: pa.Table, error_type: str, ended_ms: int, whose: str) -> Iterator[pa.RecordBatch]:
     """A few at a time: each record becomes Python objects, and a segment has many."""
-    written = partial(_writing(given, error_type), ended_ms=ended_ms)
+    written = partial(_signed, _writing(given, error_type), {"destination": whose} if whose else {}, ended_ms)
     for rows in table.to_batches(max_chunksize=SLICE_ROWS):
         chosen = rows.filter(pc.equal(rows.column("error_type"), error_type))
         if chosen.num_rows:
@@ -76,6 +80,12 @@ def _documents_record_by_record(rows: pa.RecordBatch, written: Callable[[Row], M
     parts = pa.repeat(pa.scalar(0, pa.int32()), len(lines))
     columns = [pa.array(lines, pa.binary()), rows.column("row"), parts, rows.column("arrival_ms")]
     return pa.record_batch(columns, schema=ROW_SCHEMA)
+
+
+def _signed(
+    write: Callable[..., Mapping[str, object]], more: Mapping[str, object], ended_ms: int, row: Row
+) -> Mapping[str, object]:
+    return {**write(row, ended_ms=ended_ms), **more}
 
 
 def _identified(segment: Segment, member: str, row: Row, ended_ms: int) -> dict[str, object]:

@@ -24,6 +24,7 @@ from firehose.stream_config import RetryOptions
 
 HELD_IN_ROW = 3
 DEATHS = 3
+OBSTRUCTIONS = 3  # on our own side, that what nobody wants any more is tried again for
 ASIDE = 8  # segments of a stream beyond `segments_per_stream`, while the user's code has as many
 
 
@@ -57,8 +58,11 @@ class Deliveries:
         retry: Callable[[], RetryOptions],
         runtime: Runtime,
         changed: Callable[[], None],
+        is_wanted: Callable[[Segment], bool] = lambda _: True,
     ) -> None:
-        """`changed` is called after each segment that found its end or was set aside."""
+        """`changed` is called after each segment that found its end or was set aside. `is_wanted` says whether the
+        stream still has this destination: what fails at one that it has not is let go.
+        """
         self.stream = stream
         self.destination = destination
         self.status = Status()
@@ -70,6 +74,7 @@ class Deliveries:
         self._retry = retry
         self._runtime = runtime
         self._changed = changed
+        self._is_wanted = is_wanted
         self._room = asyncio.Semaphore(options.segments_per_stream)
         self._taken = asyncio.Semaphore(options.segments_per_stream + ASIDE)
         self._held_in_row = 0
@@ -145,19 +150,23 @@ class Deliveries:
     async def _attempt_now(self, segment: Segment, patience: Patience) -> bool:
         deaths = self._outbox.deaths(segment)
         if deaths >= DEATHS:
-            return await self._hold(segment, f"the delivery process died {deaths} times while delivering it")
+            return await self._set_aside(segment, f"the delivery process died {deaths} times while delivering it")
         try:
             await self._pipeline.prepare(segment, self._aside)
             async with self._slots.turn(self.stream, segment.size_bytes, alone=deaths > 0):
                 totals = await self._work(segment, patience)
         except Retry as failure:
+            # What is in our own way, such as a hook that a reload has ended, may be gone the next time.
+            passes = isinstance(failure, Obstructed) and not isinstance(failure, ErrorOutputFailed)
+            if not (passes and patience.attempts < OBSTRUCTIONS) and await self._let_go(segment, failure.reason):
+                return True
             await self._failed(segment, patience, failure)
             return False
         except Refused as failure:
-            return await self._hold(segment, f"refused: {failure.reason}")
+            return await self._set_aside(segment, f"refused: {failure.reason}")
         except Exception as error:
             observe.log.exception("delivery.bug", stream=self.stream, destination=self.destination)
-            return await self._hold(segment, f"a bug: {type(error).__name__}: {error}")
+            return await self._set_aside(segment, f"a bug: {type(error).__name__}: {error}")
         self._ended(segment, totals)
         return True
 
@@ -194,6 +203,24 @@ class Deliveries:
             await self._outbox.rest(segment)
         except Retry:
             pass  # a mark for the next start alone, and what it would say is told by the next attempt too
+
+    async def _let_go(self, segment: Segment, reason: str) -> bool:
+        """Where the stream has the destination no more, by its user's own will: its records are dropped here, and what
+        only they held is free. False where it has, and where that cannot be made durable now.
+        """
+        if self._is_wanted(segment):
+            return False
+        try:
+            totals = await self._pipeline.let_go(segment)
+        except Retry:
+            return False
+        place = {"stream": self.stream, "destination": self.destination, "segment": str(segment)}
+        observe.log.warning("segment.let_go", **place, records=segment.count, reason=reason)
+        self._ended(segment, totals)
+        return True
+
+    async def _set_aside(self, segment: Segment, reason: str) -> bool:
+        return await self._let_go(segment, reason) or await self._hold(segment, reason)
 
     async def _hold(self, segment: Segment, reason: str) -> bool:
         """False where not even that can be made durable now: the segment is then tried again."""

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from firehose import observe
-from firehose.contracts import Destination, Hook, Outbox, Parts, Refused, Retry, Transform
+from firehose.conditions.judging import AskedCondition, Condition, Judgement, gathered
+from firehose.contracts import Destination, GivesUp, Hook, Outbox, Parts, Refused, Retry, Transform
 from firehose.delivery import dead_letters, outcomes, parting
 from firehose.delivery.outcomes import BrokenLaw, Counted
 from firehose.delivery.watch import Watch
@@ -38,13 +39,20 @@ class ErrorOutputFailed(Obstructed):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What a segment runs through: the transforms of its version, its destination, the error output."""
+    """What a segment runs through: the transforms of its version, which rows its destination wants, the destination,
+    and the error outputs: the stream's, and that of what this destination did not take.
+    """
 
     transforms: Sequence[Transform | Hook]
     destination: Destination
     errors: Destination
     source: bool = False  # records go as they came, those that intake refused too: a backup
     partitioned: bool = False  # the transforms' rows go on by partition, and arrive in cuts
+    gathered: bool = False  # at some destination they do: their outcome, which is one for all, lies in that order
+    unchanged: bool = False  # none of the transforms changes a record, or makes several of one
+    where: Condition | AskedCondition | None = None
+    own_errors: Destination | None = None  # the stream's, where nothing is said
+    name: str = ""  # of the destination, where letters must say whose they are
 
 
 @dataclass(slots=True)
@@ -52,10 +60,12 @@ class Tally:
     """What a pass over a batch found. Every record is counted exactly once."""
 
     records: int = 0
-    delivered: int = 0
+    delivered: int = 0  # those included that cannot be judged: they find their end with what the destination refuses
     split: int = 0
     dropped: int = 0
+    filtered: int = 0
     rejected: Rejections = field(default_factory=Rejections)
+    unjudged: Rejections = field(default_factory=Rejections)
 
     def add(self, records: int, outcome: Outcome) -> None:
         delivered, dropped, refused = outcome.rows.num_rows, len(outcome.dropped), len(outcome.refused)
@@ -66,21 +76,42 @@ class Tally:
         if refused:
             self.rejected += outcome.refused
 
+    def sift(self, rows: pa.RecordBatch, judgement: Judgement) -> pa.RecordBatch:
+        """The rows that the destination wants."""
+        wanted, unjudged = judgement.split(rows)
+        filtered = rows.num_rows - wanted.num_rows - len(unjudged)
+        self.delivered -= filtered
+        self.filtered += filtered
+        if unjudged:
+            self.unjudged += unjudged
+        return wanted
+
+
+Judge = Callable[[int, pa.RecordBatch], Judgement]  # of a slice: its place among all, and its rows
+
 
 @dataclass(slots=True)
 class Passes:
     """The rows to deliver, pass by pass, and what the last complete pass found."""
 
     again: Callable[[], Iterator[Counted]]
+    judge: Judge | None = None
     tally: Tally | None = None
 
     def slices(self) -> Iterator[pa.RecordBatch]:
         tally = Tally()
-        for records, outcome in self.again():
+        for place, (records, outcome) in enumerate(self.again()):
             tally.add(records, outcome)
-            if outcome.rows.num_rows:
-                yield outcome.rows
+            rows = outcome.rows
+            if rows.num_rows and self.judge is not None:
+                rows = tally.sift(rows, self.judge(place, rows))
+            if rows.num_rows:
+                yield rows
         self.tally = tally
+
+    def rows(self) -> Iterator[pa.RecordBatch]:
+        """All rows, wanted or not."""
+        return (outcome.rows for _, outcome in self.again())
 
     def begun(self, given: Batch) -> Batch | None:
         """The given batch with these rows, the first pass begun already; None where no row is to be delivered."""
@@ -151,22 +182,51 @@ class Pipeline:
                 given, passes = await self._passes(segment, line)
                 batch = await self.threads.run(partial(passes.begun, given))
             receipt = await line.destination.deliver(batch, self.outbox.memo(segment)) if batch else Receipt()
-            await self.threads.run(_give_memory_back)
-            with _our_side():
-                if (tally := passes.tally) is None:
-                    tally = await self.threads.run(passes.complete)
-                receipt = await self._with_letters(line, given, passes, tally, receipt)
-                return await self._conclude(given, line, tally, receipt, attempts)
+            return await self._arrived(given, line, passes, receipt, attempts)
 
     async def give_up(self, segment: Segment, failure: Retry, attempts: int) -> Totals:
         """Sends every row that would have been delivered, and has not arrived, to the error output instead."""
         async with self.line(segment) as line:
             with _our_side():
                 given, passes = await self._passes(segment, line)
+            receipt = await self._last_word(given, line, passes)
+            if receipt is not None:
+                return await self._arrived(given, line, passes, receipt, attempts)
+            with _our_side():
                 refused = await self.threads.run(partial(_all_refused, passes, line.destination, failure, attempts))
                 tally = passes.complete()
-                receipt = await self._with_letters(line, given, passes, tally, Receipt(refused=refused))
+                receipt = Receipt(refused=refused + tally.unjudged)
+                receipt = await self._with_letters(line, given, passes, tally, receipt)
                 return await self._conclude(given, line, tally, receipt, attempts)
+
+    async def _last_word(self, given: Batch, line: Line, passes: Passes) -> Receipt | None:
+        """What the destination has to say of a batch that it is to be relieved of."""
+        if not isinstance(line.destination, GivesUp):
+            return None
+        with _our_side():
+            batch = await self.threads.run(partial(passes.begun, given))
+        try:
+            return await line.destination.give_up(batch, self.outbox.memo(given.segment)) if batch else Receipt()
+        except (Retry, Refused) as failure:
+            observe.log.warning("delivery.given_up", segment=str(given.segment), reason=failure.reason)
+            return None
+
+    async def _arrived(self, given: Batch, line: Line, passes: Passes, receipt: Receipt, attempts: int) -> Totals:
+        with _our_side():
+            if (tally := passes.tally) is None:
+                tally = await self.threads.run(passes.complete)
+            receipt = replace(receipt, refused=receipt.refused + tally.unjudged)
+            receipt = await self._with_letters(line, given, passes, tally, receipt)
+            return await self._conclude(given, line, tally, receipt, attempts)
+
+    async def let_go(self, segment: Segment) -> Totals:
+        """Its records end here, with nothing sent. Not once they go on in cuts, each of which is let go by itself."""
+        if self.parts is not None and self.parts.parted(segment):
+            raise Retry("it is parted already")
+        totals = Totals(dropped=segment.count)
+        await self.outbox.commit(segment, totals)
+        self.prepared.discard(segment.key)
+        return totals
 
     async def _with_letters(self, line: Line, given: Batch, passes: Passes, tally: Tally, receipt: Receipt) -> Receipt:
         """What the destination refused, as the user sent it: what transforms made of it cannot be sent again."""
@@ -182,23 +242,41 @@ class Pipeline:
             totals, rejected = await self.threads.run(lambda: parting.ended(passes.again(), segment.count))
             self._tell_of_damage(segment, totals.damaged)
             if rejected:
-                await self._set_down(given, line.errors, rejected, common=True)
+                await self._set_down(given, line.errors, rejected)
         await parts.part(segment, totals)
         self.prepared.discard(segment.key)
         return totals
 
     async def _passes(self, segment: Segment, line: Line) -> tuple[Batch, Passes]:
+        """The rows that the destination wants; of those on their way into partitions all, since it gets their cuts."""
+        given, passes = await self._whole(segment, line)
+        if line.where is not None and not (line.partitioned and self.parts is not None):
+            passes.judge = await self._judge(line.where, passes)
+        return given, passes
+
+    async def _judge(self, where: Condition | AskedCondition, passes: Passes) -> Judge:
+        """One that a worker is asked for has been told of all rows before."""
+        if not isinstance(where, AskedCondition):
+            return lambda _, rows: where.judge(rows)
+        said: list[Judgement] = []
+        groups = gathered(passes.rows())
+        while (group := await self.threads.run(partial(next, groups, None))) is not None:
+            said += (await where.ask(pa.concat_batches(group))).each([rows.num_rows for rows in group])
+        return lambda place, _: said[place]
+
+    async def _whole(self, segment: Segment, line: Line) -> tuple[Batch, Passes]:
         given = await self.outbox.open(segment)
         if line.source:
             return given, Passes(partial(outcomes.untouched, given))
-        parted = line.partitioned and self.parts is not None
-        if _repeatable(line) and not parted and not self.cuts:
+        parts = self.parts if line.partitioned else None
+        if _repeatable(line) and parts is None and not self.cuts:
             steps = [step for step in line.transforms if not isinstance(step, Hook)]
             return given, Passes(partial(outcomes.computed, given, steps))
-        kept = await self.outbox.kept(segment)
+        read = self.outbox.kept if parts is None else parts.bare
+        kept = await read(segment)
         if kept is None:
             await self._keep(segment, line)
-            kept = await self.outbox.kept(segment)
+            kept = await read(segment)
         if kept is None:
             raise Retry("the durable outcome of the transforms cannot be read back")
         return given, Passes(partial(outcomes.recorded, kept))
@@ -212,9 +290,16 @@ class Pipeline:
                 def ask(hook: Hook, rows: pa.RecordBatch) -> Awaitable[Outcome]:
                     return self.watch.ask(segment.stream, hook, rows, self.runtime.monotonic)
 
-                slice_bytes = parting.SLICE_BYTES if line.partitioned else 0
-                made = outcomes.awaited(given, line.transforms, self.transform_threads, ask, slice_bytes)
-                ready = parting.in_order(made, self.transform_threads) if line.partitioned else made
+                bare = self.parts if line.partitioned and line.unchanged else None
+                given = bare.placed(given) if bare else given
+                step = line.transforms[-1] if bare else None
+                if isinstance(step, parting.Baring):
+                    made = parting.bare(given, step, self.transform_threads)
+                else:
+                    slice_bytes = parting.SLICE_BYTES if line.gathered else 0
+                    made = outcomes.awaited(given, line.transforms, self.transform_threads, ask, slice_bytes)
+                in_order = parting.in_order_bare if bare else parting.in_order
+                ready = in_order(made, self.transform_threads) if line.gathered else made
                 async with aclosing(made), aclosing(ready):
                     await self.outbox.keep(segment, ready)
 
@@ -225,12 +310,15 @@ class Pipeline:
         if damaged < 0 or len(receipt.refused) > tally.delivered:
             raise BrokenLaw(f"{segment}: {tally.records} records read, {len(receipt.refused)} rows refused of {tally}")
         self._tell_of_damage(segment, damaged)
-        for rejected, common in ((tally.rejected, True), (_attempted(receipt.refused, attempts), False)):
-            if rejected:
-                await self._set_down(given, line.errors, rejected, common)
+        if tally.rejected:
+            await self._set_down(given, line.errors, tally.rejected)
+        if receipt.refused:
+            refused = _attempted(receipt.refused, attempts)
+            await self._set_down(given, line.own_errors or line.errors, refused, common=False, whose=line.name)
         totals = Totals(
             delivered=tally.delivered - len(receipt.refused),
             dropped=tally.dropped,
+            filtered=tally.filtered,
             dead=len(tally.rejected) + len(receipt.refused),
             damaged=damaged,
             split=tally.split,
@@ -245,9 +333,11 @@ class Pipeline:
         if damaged:
             observe.damaged(f"{segment}: {damaged} of {segment.count} records are lost; its file is kept")
 
-    async def _set_down(self, given: Batch, errors: Destination, rejected: Rejections, common: bool) -> None:
+    async def _set_down(
+        self, given: Batch, errors: Destination, rejected: Rejections, *, common: bool = True, whose: str = ""
+    ) -> None:
         ended_ms = self.runtime.now_ms()
-        for letters in dead_letters.batches(given, rejected, ended_ms, common=common):
+        for letters in dead_letters.batches(given, rejected, ended_ms, common=common, whose=whose):
             try:
                 await errors.deliver(letters, self.outbox.memo(given.segment))
             except (Retry, Refused) as failure:
@@ -271,11 +361,13 @@ def _repeatable(line: Line) -> bool:
 
 def _all_refused(passes: Passes, destination: Destination, failure: Retry, attempts: int) -> Rejections:
     code = failure.code or DEADLINE_CODE
-    parts = [
-        Rejections.of(_not_arrived(rows, failure.done_rows), destination.error_type, code, failure.reason, attempts)
-        for rows in passes.slices()
-    ]
-    return Rejections(pa.concat_tables([Rejections().table, *(part.table for part in parts)]))
+
+    def refused(rows: pa.RecordBatch) -> Rejections:
+        letters = Rejections.of(rows, destination.error_type, code, failure.reason, attempts)
+        return letters.with_extra(failure.extra(rows)) if failure.extra is not None else letters
+
+    parts = [refused(_not_arrived(rows, failure.done_rows)).table for rows in passes.slices()]
+    return Rejections(pa.concat_tables([Rejections().table, *parts]))
 
 
 def _not_arrived(rows: pa.RecordBatch, done_rows: pa.Int32Array | None) -> pa.RecordBatch:
@@ -305,7 +397,7 @@ def _as_they_came(given: Batch, passes: Passes, tally: Tally, receipt: Receipt) 
 def _partly(refused: Rejections, passes: Passes) -> pa.Int32Array:
     """The records of which some rows were refused, not all."""
     ends = refused.table.column("row").combine_chunks()
-    rows = [part.column("row").filter(pc.is_in(part.column("row"), ends)) for part in passes.slices()]
+    rows = [part.column("row").filter(pc.is_in(part.column("row"), ends)) for part in passes.rows()]
     sent = pa.chunked_array(rows, pa.int32()).value_counts()
     counts = pa.table({"row": ends}).group_by("row").aggregate([("row", "count")])
     told = counts.column("row_count").take(pc.index_in(sent.field(0), counts.column("row")))
@@ -318,8 +410,3 @@ def _attempted(refused: Rejections, attempts: int) -> Rejections:
     index = table.schema.get_field_index("attempts")
     counts = pa.repeat(pa.scalar(attempts, pa.int32()), table.num_rows)
     return Rejections(table.set_column(index, table.schema.field(index), counts))
-
-
-def _give_memory_back() -> None:
-    """Arrow keeps what it freed, by thread: without this each worker would hold on to the most it ever needed."""
-    pa.default_memory_pool().release_unused()

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from firehose import config, observe, registry
 from firehose.catalogue import BACKUP, Catalogue, Definition, Entry, backup_block, destination_blocks
+from firehose.conditions import making
+from firehose.conditions.judging import AskedCondition, Condition
 from firehose.config import SEGMENT_KEYS
 from firehose.contracts import Destination, Disk, Hook, Refused, Retry, Transform
 from firehose.delivery.pipeline import Line, Obstructed
@@ -28,10 +30,11 @@ from firehose.stream_config import DELIMITING, DestinationBlock, RetryOptions, S
 from firehose.yaml_file import ConfigError
 
 OF_ONE_DESTINATION = ("destination", "destinations", "backup", "transforms", "dynamic_partitioning", "errors")
+BYTES_FOLLOW = ("format", "compression", "where")  # of an object of columns
 ERRORS_LIMIT_GIB = 10  # of the error folder under data_dir, where a stream names no error output of its own
 
 
-Door = Destination | Hook
+Door = Destination | Hook | Condition | AskedCondition
 
 
 @dataclass(slots=True)
@@ -84,6 +87,15 @@ class Workshop:
             return self._retries[key]
         except (ConfigError, Obstructed):
             return RetryOptions()
+
+    def is_wanted(self, segment: Segment, destination: str) -> bool:
+        """Whether the newest definition has the destination, as that which the segment was sealed for."""
+        entry = self.catalogue.entries.get(segment.stream)
+        if entry is None:
+            return True
+        old = destination_blocks(entry.definition(segment.version)).get(destination, {})
+        new = destination_blocks(entry.newest).get(destination)
+        return new is not None and old.get("type", new.get("type")) == new.get("type")
 
     def newest(self, stream: str) -> StreamConfig | None:
         """The newest version as a whole; None where it cannot be read."""
@@ -163,19 +175,31 @@ class Workshop:
     def _build(self, entry: Entry, version: int, destination: str) -> Line:
         try:
             stream = config.stream(entry.name, merged_definition(entry, version, destination), self.lookup)
-            errors = error_output(config.stream(entry.name, entry.newest, self.lookup), self.data_dir)
+            newest = config.stream(entry.name, entry.newest, self.lookup)
         except ConfigError as error:
             raise Obstructed("; ".join(str(problem) for problem in error.problems)) from None
         block = stream.destinations[destination]
-        site = self._site(stream.name, destination, "data")
-        set_down = registry.destination(errors, self._site(stream.name, destination, "errors"))
-        ends = (registry.destination(block, site), set_down)
+        alike = alike_at(entry.definition(version), destination) if block.converts else frozenset[str]()
+        site = replace(self._site(stream.name, destination, "data"), alike=alike)
+        set_down = self._site(stream.name, destination, "errors")
+        own = newest.own_errors.get(destination)
+        line = Line(
+            (),
+            registry.destination(block, site),
+            registry.destination(error_output(newest, self.data_dir), set_down),
+            own_errors=registry.destination(own, set_down) if own is not None else None,
+            where=making.condition(block.where, site) if block.where is not None else None,
+            name=destination if _is_one_of_many(entry, destination) else "",
+        )
         if _is_backup(entry, version, destination):
-            return Line((), *ends, source=True)
+            return replace(line, source=True)
         key = (stream.name, version, entry.version)
         if key not in self._steps:  # one for all destinations, as the outcome is
             self._steps[key] = self._made(entry, version, stream, site)
-        return Line(self._steps[key], *ends, partitioned=stream.partitions(block))
+        parted = stream.partitions(block)
+        unchanged = parted and not stream.transforms
+        gathered = stream.partitioned
+        return replace(line, transforms=self._steps[key], partitioned=parted, gathered=gathered, unchanged=unchanged)
 
     def _made(self, entry: Entry, version: int, stream: StreamConfig, site: registry.Site) -> list[Transform | Hook]:
         """The transforms, and among them what gives rows their partitions: before delimiters, as with AWS."""
@@ -196,15 +220,40 @@ class Workshop:
 
     def _site(self, stream: str, destination: str, purpose: Literal["data", "errors"]) -> registry.Site:
         doors = (self.region, self.disk, self.threads, self.runtime, self.shared, self.account_id)
-        return registry.Site(stream, destination, purpose, *doors, versions.folder(self.data_dir, stream, destination))
+        schemas = versions.folder(self.data_dir, stream, destination)
+        return registry.Site(stream, destination, purpose, *doors, scratch(self.data_dir), schemas=schemas)
+
+
+def scratch(data_dir: str) -> str:
+    return os.path.join(data_dir, "scratch")
+
+
+def alike_at(definition: Definition, destination: str) -> frozenset[str]:
+    """The destinations whose objects have the same bytes as this one's, where there are others: the same columns, given
+    and not inferred, of the same rows. Partitions are cut at each destination as its time comes.
+    """
+    blocks = {name: block for name, block in destination_blocks(definition).items() if name != BACKUP}
+    mine = blocks.get(destination, {})
+    given = isinstance(mine.get("format", {}).get("schema"), Mapping) and "columns" in mine["format"]["schema"]
+    if not given or definition.get("dynamic_partitioning") is not None:
+        return frozenset()
+    same = {name for name, one in blocks.items() if all(one.get(key) == mine.get(key) for key in BYTES_FOLLOW)}
+    return frozenset(same) if len(same) > 1 else frozenset()
 
 
 def _doors(line: Line) -> list[Door]:
-    return [*_hooks(line), line.destination, line.errors]
+    more = [door for door in (line.own_errors, line.where) if door is not None]
+    return [*_hooks(line), line.destination, line.errors, *more]
 
 
 def _hooks(line: Line) -> list[Door]:
     return [step for step in line.transforms if isinstance(step, Hook)]
+
+
+def error_outputs(stream: StreamConfig, data_dir: str) -> list[DestinationBlock]:
+    """Those of the stream and of its destinations, each place once."""
+    blocks = [error_output(stream, data_dir), *stream.own_errors.values()]
+    return [block for at, block in enumerate(blocks) if block.place() not in [one.place() for one in blocks[:at]]]
 
 
 def error_output(stream: StreamConfig, data_dir: str) -> DestinationBlock:
@@ -232,6 +281,11 @@ def _is_backup(entry: Entry, version: int, destination: str) -> bool:
     """Whether source records go to this destination; another one may have the name where a stream has no backup."""
     said = (entry.definition(version).get("backup"), entry.newest.get("backup"))
     return destination == BACKUP and any(backup_block(backup, "all") for backup in said)
+
+
+def _is_one_of_many(entry: Entry, destination: str) -> bool:
+    """Whether a letter must say whose it is: AWS, which has one destination, has no word for that."""
+    return destination == BACKUP or len(_primary(entry.newest)) > 1
 
 
 def _primary(definition: Definition) -> list[Mapping[str, Any]]:

@@ -20,7 +20,7 @@ from firehose.contracts import Disk
 from firehose.lake.names import columns, is_data
 from firehose.letters.shelf import FolderShelf, S3Shelf, Shelf
 from firehose.model import Stored
-from firehose.naming import ERROR_TYPES, zone_named
+from firehose.naming import ERROR_TYPES, ObjectNames, zone_named
 from firehose.objects import ObjectOptions
 from firehose.stream_config import StreamConfig
 from firehose.yaml_file import nearest
@@ -77,9 +77,9 @@ class Place:
         key fits nearly all names: of two that fit, the one that begins with more than that is meant.
         """
         stream, here = self.stream, self.block.container()
-        if isinstance(stream.errors, ObjectOptions) and stream.errors.container() == here:
-            errors = stream.errors.error_names()
-            yield lambda name: errors.error_type(name, stream.name) is not None
+        for errors in stream.error_outputs():
+            if isinstance(errors, ObjectOptions) and errors.container() == here:
+                yield partial(_is_letters, stream=stream.name, names=errors.error_names())
         beside = [one for one in stream.destinations.values() if isinstance(one, ObjectOptions)]
         for other in (one for one in beside if one.container() == here):
             if len(other.fixed_prefix()) > len(self.block.fixed_prefix()):
@@ -103,6 +103,10 @@ class Place:
             f"{self.stream.name} has no objects in {self.address} yet: they come once {due};"
             f" firehose flush {self.stream.name} sends what there is"
         )
+
+
+def _is_letters(name: str, stream: str, names: ObjectNames) -> bool:
+    return names.error_type(name, stream) is not None
 
 
 def of_stream(config: Config, name: str, destination: str | None, disk: Disk, clients: Clients) -> Place:

@@ -11,12 +11,12 @@ from destinations.s3 import S3Options
 from firehose.aws import AwsOptions, Clients
 from firehose.config import Config
 from firehose.contracts import Disk
-from firehose.delivery.workshop import error_output
+from firehose.delivery.workshop import error_outputs
 from firehose.letters.letter import Damage, Letter
 from firehose.letters.reading import letters, told_by
 from firehose.letters.shelf import FolderShelf, S3Shelf, Shelf, Unreadable
 from firehose.model import Stored
-from firehose.stream_config import StreamConfig
+from firehose.stream_config import DestinationBlock, StreamConfig
 
 Told = tuple[str, str]  # stream and error-output-type
 BUCKET = "s3://"
@@ -40,9 +40,8 @@ class Place:
         yield from letters(self.shelf, name, self.told(name) or ("", ""))
 
 
-def of_stream(stream: StreamConfig, data_dir: str, region: str, disk: Disk, clients: Clients) -> Place:
-    """Where the stream's own dead letters lie, and no other's. Raises `Unreadable`."""
-    block = error_output(stream, data_dir)
+def of_block(stream: StreamConfig, block: DestinationBlock, region: str, disk: Disk, clients: Clients) -> Place:
+    """Where the stream's own dead letters lie in one of its error outputs, and no other's. Raises `Unreadable`."""
     if not isinstance(block, FolderOptions | S3Options):
         raise Unreadable(f"the errors of {stream.name} go to {block.type}, which cannot be read back")
     names = block.error_names()
@@ -60,7 +59,8 @@ def of_config(config: Config, only: str | None, disk: Disk, clients: Clients) ->
         raise Unreadable(f"{config.name} has no delivery stream '{only}'")
     for name, stream in config.streams.items():
         if only in (None, name):
-            yield of_stream(stream, config.service.data_dir, config.service.region, disk, clients)
+            for block in error_outputs(stream, config.service.data_dir):
+                yield of_block(stream, block, config.service.region, disk, clients)
 
 
 def named(

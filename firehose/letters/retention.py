@@ -7,13 +7,13 @@ was written: a letter that waited long before it died is kept as long as any oth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from firehose import config, observe
 from firehose.aws import Clients
-from firehose.catalogue import Catalogue, Definition, backup_block
+from firehose.catalogue import Catalogue, Definition, backup_block, destination_blocks
 from firehose.contracts import Disk
 from firehose.model import Stored
 from firehose.naming import ERROR_TYPES
@@ -35,7 +35,6 @@ class Retention:
     def __init__(
         self,
         catalogue: Catalogue,
-        data_dir: str,
         region: str,
         lookup: Callable[[str], str | None],
         disk: Disk,
@@ -43,7 +42,6 @@ class Retention:
         runtime: Runtime,
     ) -> None:
         self._catalogue = catalogue
-        self._data_dir = data_dir
         self._region = region
         self._lookup = lookup
         self._disk = disk
@@ -85,23 +83,24 @@ class Retention:
 
     def _definitions(self) -> Iterator[tuple[str, Definition]]:
         for name, entry in self._catalogue.entries.items():
-            errors = entry.newest.get("errors") or backup_block(entry.newest.get("backup"), "failed")
-            if errors and errors.get("retention_days") is not None:
+            if any(errors.get("retention_days") is not None for errors in _error_blocks(entry.newest)):
                 yield name, entry.newest
 
     def _sweep(self, stream: StreamConfig) -> None:
+        for block in stream.error_outputs():
+            if isinstance(block, ObjectOptions) and block.retention_days is not None:
+                self._sweep_one(stream, block, block.retention_days)
+
+    def _sweep_one(self, stream: StreamConfig, block: ObjectOptions, retention_days: float) -> None:
         from firehose.letters import (  # now: what reads letters takes 3 MiB that most services need not spend
             places,
             shelf,
         )
 
-        block = stream.errors
-        assert isinstance(block, ObjectOptions)
-        assert block.retention_days is not None
-        before_ms = self._runtime.now_ms() - int(block.retention_days * DAY_MS)
+        before_ms = self._runtime.now_ms() - int(retention_days * DAY_MS)
         objects = size_bytes = 0
         try:
-            place = places.of_stream(stream, self._data_dir, self._region, self._disk, self._clients)
+            place = places.of_block(stream, block, self._region, self._disk, self._clients)
             try:
                 for item in _expired(place, before_ms):
                     if self._closed:
@@ -119,6 +118,13 @@ class Retention:
         before = self.removed.get(stream, (0, 0))
         self.removed[stream] = (before[0] + objects, before[1] + size_bytes)
         observe.letters_expired(stream, objects, size_bytes)
+
+
+def _error_blocks(definition: Definition) -> Iterator[Mapping[str, Any]]:
+    """As they are written: the stream's, and those of its destinations."""
+    stream = definition.get("errors") or backup_block(definition.get("backup"), "failed")
+    own = (block.get("errors") for block in destination_blocks(definition).values())
+    yield from (errors for errors in (stream, *own) if errors)
 
 
 def _expired(place: Place, before_ms: int) -> Iterator[Stored]:

@@ -37,11 +37,11 @@ class Query:
 
 def parsed(engine: duckdb.DuckDBPyConnection, text: str) -> Query:
     """Raises `BadQuery` where it is no single SELECT, or where it would merge rows unseen."""
-    tree = _tree(engine, text)
+    tree = syntax_tree(engine, text)
     node = tree["statements"][0]["node"]
     if any(one["type"] == "DISTINCT_MODIFIER" and not one["distinct_on_targets"] for one in node["modifiers"]):
         raise BadQuery("DISTINCT merges rows; choose one: QUALIFY row_number() OVER (PARTITION BY ...) = 1")
-    nodes = list(_nodes(tree))
+    nodes = list(all_nodes(tree))
     plain = _is_plain(node)
     keyed = _with_row(engine, tree) if plain else None
     own = any(one["alias"].lower() == ROW for one in node.get("select_list", ()))
@@ -90,7 +90,7 @@ def _keyed(engine: duckdb.DuckDBPyConnection, query: Query) -> tuple[str, duckdb
         raise BadQuery(WAY_OUT) from None
 
 
-def _tree(engine: duckdb.DuckDBPyConnection, text: str) -> Any:
+def syntax_tree(engine: duckdb.DuckDBPyConnection, text: str) -> Any:
     ((said,),) = run(engine, "SELECT json_serialize_sql(?)", text)
     tree = json.loads(said)
     if tree.get("error_type") == "parser":
@@ -127,7 +127,7 @@ def _with_row(engine: duckdb.DuckDBPyConnection, tree: Any) -> str:
     return str(text)
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+def all_nodes(tree: Any) -> Iterator[dict[str, Any]]:
     """Every object in it."""
     waiting = [tree]
     while waiting:

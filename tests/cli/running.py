@@ -20,6 +20,7 @@ from firehose.cli import app
 
 SERVICE = """\
 service: {{listen: "127.0.0.1:{port}", data_dir: "{folder}/data", reserve_mib: 1, log_format: json, api_keys: [sesame]}}
+data_streams: {{clicks: {{shards: 2}}}}
 delivery_streams:
 {streams}
 """
@@ -62,10 +63,10 @@ def running(folder: Path, streams: Sequence[str]) -> Iterator[Running]:
     reading = Thread(target=_read, args=(process.stderr, log, ready))
     reading.start()
     try:
-        port = ready.get(timeout=30)
+        port = ready.get(timeout=120)
         yield Running(f"http://127.0.0.1:{port}", write_config(folder, streams, port), folder)
         process.terminate()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=120) == 0
     finally:
         process.kill()
         process.wait()

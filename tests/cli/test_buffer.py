@@ -253,6 +253,42 @@ def test_verify_reads_ledger_and_catalogue(folder: Folder) -> None:
     assert "verify" in failing("buffer", "ls", "-c", folder.config)
 
 
+def data_stream(folder: Folder, *records: bytes) -> tuple[str, Path]:
+    """A data stream with these records in its shard, sealed: the segment's name, and the stream's folder."""
+    id, shard, lane_name = "clicks-20260301T120000-00", "shardId-000000000000", f"g0000001-{LANE}"
+    own = layout.data_stream_folder(folder.data_dir, id)
+    lane = Lane(LocalDisk(), own, shard, lane_name)
+    lane.create()
+    append(lane, *records)
+    lane.seal(1)
+    lane.close()
+    Path(layout.definition_of(folder.data_dir, id)).write_bytes(checked_json.encode({"definition": {"name": "clicks"}}))
+    return f"{id}/{shard}/{lane_name}/{0:020d}", Path(own)
+
+
+def test_data_streams_are_told_of(folder: Folder) -> None:
+    """The files of a data stream's shards are listed beside those of the buffer, nobody being owed them, and read."""
+    name, _ = data_stream(folder, b"one", b"two")
+    mine = sealed(folder, (b"three\n",))
+    assert [(one["segment"], one["count"], one["owed"]) for one in folder.listed()] == [
+        (mine, 1, ["one", "two"]),
+        (name, 2, []),
+    ]
+    assert good("buffer", "cat", name, "-c", folder.config) == "onetwo"
+    assert good("buffer", "export", name, "-c", folder.config) == "one\ntwo\n"
+
+
+def test_verify_reads_data_streams(folder: Folder) -> None:
+    """A bit that is not as it was written is found in a shard's records, and in the definition of its stream."""
+    name, own = data_stream(folder, b"one", b"two")
+    assert folder.damage() == {}
+    _, shard, lane, first = name.split("/")
+    path = own / "buffer" / shard / lane / f"{first}{layout.SEALED}"
+    flip(path, path.read_bytes().index(b"two"))
+    flip(own / "stream", 3)
+    assert folder.damage().keys() == {str(path), str(own / "stream")}
+
+
 def test_a_newer_folder_is_refused(folder: Folder) -> None:
     """A folder of a later release is not guessed at: the message names the version."""
     Path(f"{folder.data_dir}/catalog").write_bytes(checked_json.encode({"format": 99, "streams": {}}))

@@ -13,6 +13,8 @@ from cli.running import firehose, good
 from lambda_server import LambdaServer, refusal
 from lambda_server import running as lambda_running
 
+from firehose.hooks import process
+
 TWO = """\
 service: {{data_dir: {folder}/data}}
 delivery_streams:
@@ -109,8 +111,11 @@ def test_hooks_are_loaded(tmp_path: Path, lambdas: LambdaServer) -> None:
         ("leaves", "clean", "its process ended: exit status 4"),
     ],
 )
-def test_hook_that_does_not_load(module: str, function: str, reason: str, tmp_path: Path) -> None:
+def test_hook_that_does_not_load(
+    module: str, function: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What keeps a function from being loaded is said with its stream and transform, and fails the check."""
+    monkeypatch.setattr(process, "PARTING_SECONDS", 60.0)  # who has ended is not taken for one that hung up
     result = firehose("check", "-c", with_transforms(tmp_path, hook(tmp_path, module, function)))
     assert result.exit_code == 1
     assert "1 of 1 transforms cannot be used" in result.stderr

@@ -63,6 +63,7 @@ PLACE = {
     "delivered": 5,
     "buffered": 2,
     "dropped": 0,
+    "filtered": 3,
     "dead": 1,
     "oldest_age_seconds": 90,
     "held": 0,
@@ -86,7 +87,7 @@ PLACE = {
 def test_trouble_is_shown(said: dict[str, object], shown: str) -> None:
     """Whatever a person must look at stands at the end of the stream's row."""
     stream = {"name": "app", "state": "ACTIVE", "accepted": 8, "buffered_bytes": 9, "destinations": [{**PLACE, **said}]}
-    assert list(rows([stream])) == [("app", "lake", 8, 5, 0, 1, 2, "2m", shown)]
+    assert list(rows([stream])) == [("app", "lake", 8, 5, 0, 3, 1, 2, "2m", shown)]
 
 
 def test_streams_without_a_delivery_half() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from cli.running import failing, firehose, good
+from hooking import overdue
 
 HOOK = """\
 import os, sys, time
@@ -165,21 +166,23 @@ def test_state_is_kept_between_cases(place: Place) -> None:
     good("test", "-c", place.config)
 
 
-def test_hook_that_hangs_ends_by_its_time_out(place: Place) -> None:
+def test_hook_that_hangs_ends_by_its_time_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record at which the hook hangs is refused once its bounds are met; the others are delivered."""
-    place.streams(app=[place.hook("hang", timeout_seconds=0.3)])
-    refused = [{"record": 1, "code": "Lambda.FunctionTimedOut", "message": "0.3 seconds"}]
+    overdue(monkeypatch, b"hang")
+    place.streams(app=[place.hook("hang", timeout_seconds=50)])
+    refused = [{"record": 1, "code": "Lambda.FunctionTimedOut", "message": "50 seconds"}]
     place.cases(app=[{"name": "hangs", "input": ["a", "hang", "b"], "output": ["a", "b"], "refused": refused}])
-    good("test", "-c", place.config)
+    good("test", "-c", place.config, "--timeout-seconds", "200")
 
 
-def test_case_ends_by_its_own_bound(place: Place) -> None:
+def test_case_ends_by_its_own_bound(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A case that takes longer than the command allows has failed; the next one runs."""
+    overdue(monkeypatch, b"hang", seconds=50)
     place.streams(app=[place.hook("hang")])
     after = {"name": "after", "input": "b", "output": ["b"]}
     place.cases(app=[{"name": "hangs", "input": "hang", "output": ["hang"]}, after])
-    hangs, runs = place.results("--timeout-seconds", "2")
-    assert hangs["error"] == "it took longer than 2 seconds"
+    hangs, runs = place.results("--timeout-seconds", "50")
+    assert hangs["error"] == "it took longer than 50 seconds"
     assert runs["ok"]
 
 

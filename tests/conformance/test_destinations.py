@@ -5,30 +5,44 @@ from __future__ import annotations
 import asyncio
 import errno
 import gzip
+import json
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import endpoint
 import hec_server
+import postgres
+import pyarrow as pa
 import pytest
+import redshift_proxy
 import s3_server
+import small_opensearch
 from conformance import destination as suite
 from conformance.destination import LAWS, Harness, Law
 from endpoint import Endpoint, listening
 from hec_server import Hec
-from programs import free_port
+from postgres import Postgres
+from programs import Programs, free_port
+from redshift_copy import Bucket
+from redshift_proxy import RedshiftProxy
 from s3_server import S3Server
 from sites import FlakyDisk, site
+from small_opensearch import SmallOpenSearch
 
 from destinations.folder import Folder, FolderOptions
 from destinations.http import Http, HttpOptions
+from destinations.opensearch import OpenSearch, OpenSearchOptions
+from destinations.redshift import Redshift, RedshiftOptions
 from destinations.s3 import S3, S3Options
 from destinations.splunk import Splunk, SplunkOptions
 from firehose.blocks import MIB
 from firehose.contracts import Destination, Memo, Retry
 from firehose.model import Batch, Receipt
+from firehose.rows import replaced
 from firehose.runtime import Runtime, Threads
 
 
@@ -162,8 +176,112 @@ class SplunkHarness:
         self._far.script.append(hec_server.lose_number)
 
 
+class RedshiftHarness:
+    """A table, and beside each load what came in its transaction, which is what the system column xmin tells."""
+
+    large_bytes = MIB
+
+    def __init__(self, proxy: RedshiftProxy, postgres: Postgres, server: S3Server, threads: Threads) -> None:
+        self._proxy = proxy
+        self._postgres = postgres
+        self._server = server
+        self._threads = threads
+        self._bucket = server.new_bucket()
+        self._database = postgres.new_database()
+        postgres.query("CREATE TABLE events (record text)", self._database)
+
+    def make(self) -> Destination:
+        return self._at("events")
+
+    def missing(self) -> Destination:
+        return self._at("nobody_made_this")
+
+    def _at(self, table: str) -> Destination:
+        staging = {"bucket": self._bucket, "endpoint_url": self._server.url, "format": {"type": "json_lines"}}
+        said = {
+            **redshift_proxy.login(self._proxy, self._database),
+            "table": table,
+            "copy_options": r"DELIMITER '\001'",  # which no record has: each is one value
+            "staging": {**staging, **s3_server.KEYS},
+        }
+        return Redshift(RedshiftOptions.model_validate(said), site(self._threads))
+
+    def contents(self) -> Mapping[str, bytes]:
+        if self._postgres.query("SELECT to_regclass('firehose_loads') IS NULL", self._database) == [["t"]]:
+            assert self._postgres.query("SELECT * FROM events", self._database) == []
+            return {}
+        loaded = """SELECT l.manifest, string_agg(e.record, '' ORDER BY e.ctid) FROM firehose_loads l
+            FULL JOIN events e ON e.xmin = l.xmin GROUP BY l.manifest, l.load_id"""
+        return {self._object(url): content.encode() for url, content in self._postgres.query(loaded, self._database)}
+
+    def _object(self, url: str) -> str:
+        """The only one that the manifest names."""
+        manifest = self._server.read(self._bucket, url.removeprefix(f"s3://{self._bucket}/"))["Body"].read()
+        (entry,) = json.loads(manifest)["entries"]
+        return str(entry["url"]).removeprefix(f"s3://{self._bucket}/")
+
+    def fail_next(self) -> None:
+        self._proxy.script.append(
+            (redshift_proxy.LOGIN, redshift_proxy.Say("53300", "sorry, too many clients already"))
+        )
+
+    def lose_next_reply(self) -> None:
+        self._proxy.script += [("copy", redshift_proxy.Pass()), ("commit", redshift_proxy.LoseReply())]
+
+
+# COPY reads text: a table of text holds no NUL.
+OF_REDSHIFT = [law for law in LAWS if law not in (suite.any_bytes_are_stored, suite.large_batch_is_whole)]
 OF_SPLUNK = [law for law in LAWS if law is not suite.empty_records_are_stored]  # it takes no request without data
 BY_IDS = {suite.lost_reply_is_once, suite.names_come_from_the_segment}
+
+
+class OpenSearchHarness:
+    """A server of documents. A record's bytes go inside of one, since it takes nothing else."""
+
+    large_bytes = MIB
+
+    def __init__(self, server: SmallOpenSearch, threads: Threads) -> None:
+        self._server = server
+        self._threads = threads
+
+    def make(self) -> Destination:
+        return self._at(self._server.url)
+
+    def missing(self) -> Destination:
+        return self._at(f"http://127.0.0.1:{free_port()}")
+
+    def _at(self, endpoint: str) -> Destination:
+        return InDocuments(OpenSearch(OpenSearchOptions(endpoint=endpoint, index="app"), site(self._threads)))
+
+    def contents(self) -> Mapping[str, bytes]:
+        """The documents of a request stand for an object."""
+        requests = self._server.by_request()
+        return {id: b"".join(b64decode(json.loads(one)["said"]) for one in said) for id, said in requests.items()}
+
+    def fail_next(self) -> None:
+        self._server.script.append(endpoint.says("503 Service Unavailable"))
+
+    def lose_next_reply(self) -> None:
+        self._server.script.append(small_opensearch.lose_reply)
+
+
+class InDocuments:
+    """Hands each record over as a JSON document that holds its bytes."""
+
+    error_type: ClassVar[str] = OpenSearch.error_type
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+        self.check = destination.check
+        self.close = destination.close
+
+    async def deliver(self, batch: Batch, memo: Memo) -> Receipt:
+        return await self._destination.deliver(replace(batch, read=partial(self._read, batch)), memo)
+
+    def _read(self, batch: Batch) -> Iterator[pa.RecordBatch]:
+        for rows in batch.slices():
+            said = [b'{"said":"%b"}' % b64encode(record) for record in rows.column("record").to_pylist()]
+            yield replaced(rows, pa.array(said, pa.binary()))
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +321,28 @@ async def test_splunk_keeps(law: Law, threads: Threads) -> None:
     async with listening(Hec(knows_ids=law in BY_IDS)) as far:
         assert isinstance(far, Hec)
         await law(SplunkHarness(far, threads))
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+async def test_opensearch_keeps(law: Law, threads: Threads) -> None:
+    """A server that knows documents by their ids has each record once, whatever happens."""
+    async with listening(SmallOpenSearch()) as far:
+        assert isinstance(far, SmallOpenSearch)
+        await law(OpenSearchHarness(far, threads))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with Programs(tmp_path_factory.mktemp("programs")) as programs:
+        yield from postgres.running(programs)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("law", OF_REDSHIFT, ids=lambda law: law.__name__)
+async def test_redshift_keeps(law: Law, cluster: Postgres, server: S3Server, threads: Threads) -> None:
+    """A table keeps the laws of what is text."""
+    with RedshiftProxy(cluster.port, Bucket(server.moto_url)) as proxy:
+        await law(RedshiftHarness(proxy, cluster, server, threads))
 
 
 # Canaries: a destination that is right, and wrong ones that differ from it in one thing.

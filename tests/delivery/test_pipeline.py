@@ -377,15 +377,27 @@ def test_giving_up_tells_what_the_destination_told() -> None:
     assert letter["subsequenceNumber"] == 0
 
 
+def test_giving_up_tells_what_aws_has_beside() -> None:
+    """Members that the destination has for a row stand in its letter, of the rows that have not arrived."""
+    bench = Bench()
+    segment = bench.outbox.add(b"a", b"b")
+
+    def extra(given: pa.RecordBatch) -> pa.StringArray:
+        return pa.array([json.dumps({"esDocumentId": f"{row}.0"}) for row in given.column("row").to_pylist()])
+
+    failure = Retry("busy", done_rows=pa.array([0], pa.int32()), code="429", extra=extra)
+    run(bench.pipeline.give_up(segment, failure, 1))
+    (letter,) = letters(bench, segment, bench.far.error_type)
+    assert (letter["rawData"], letter["errorCode"], letter["esDocumentId"]) == ("Yg==", "429", "1.0")
+
+
 def test_letters_have_what_aws_has_for_their_type() -> None:
     """Members that AWS's document has beyond the usual ones stand in a refused row's letter, whatever their type."""
     bench = Bench()
     segment = bench.outbox.add(b"a", b"b")
-    refused = Rejections.of(rows([b"a", b"b"]), "processing-failed", "C", "m").table
+    refused = Rejections.of(rows([b"a", b"b"]), "processing-failed", "C", "m")
     extra = pa.array(['{"dataId":"7.0","subsequenceNumber":0}', None], pa.string())
-    place = refused.schema.get_field_index("extra")
-    refused = Rejections(refused.set_column(place, refused.schema.field(place), extra))
-    bench.far.script = [Receipt(refused=refused)]
+    bench.far.script = [Receipt(refused=refused.with_extra(extra))]
     attempt(bench, segment)
     with_extra, without = letters(bench, segment, "processing-failed")
     assert {name: with_extra[name] for name in ("dataId", "subsequenceNumber")} == {

@@ -135,7 +135,7 @@ async def test_two_destinations_in_one_place_have_each_their_schemas(shore: Shor
 
 async def test_objects_side_by_side_bring_the_same_document(tmp_path: Path, threads: Threads) -> None:
     """Cuts of one segment begin together: none of them fails since another is writing the version's document too."""
-    together = threading.Barrier(2, timeout=30)
+    together = threading.Barrier(2, timeout=300)
 
     class MeetingDisk(FlakyDisk):
         def rename(self, source: str, target: str) -> None:

@@ -125,11 +125,11 @@ async def test_an_abandoned_attempt_is_left_alone(lake: Lake, threads: Threads) 
 
     def read() -> Iterator[pa.RecordBatch]:
         begun.set()
-        go_on.wait(30)
+        go_on.wait(300)
         yield rows([b"a"])
 
     async def second() -> None:
-        await threads.run(lambda: begun.wait(30))
+        await threads.run(lambda: begun.wait(300))
         try:
             with pytest.raises(Retry, match="an earlier attempt still writes"):
                 await folder.deliver(whole, Notes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import tracemalloc
@@ -13,6 +14,7 @@ import pytest
 from batches import Notes, batch
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import wait_for
 from pydantic import ValidationError
 from s3_server import KEYS, Answer, Fault, HoldReply, LoseReply, Reset, S3Server, running
 from sites import site
@@ -298,10 +300,11 @@ async def test_one_attempt_per_delivery(lake: Lake, fault: Fault) -> None:
 async def test_a_broken_connection_is_a_retry(lake: Lake, fault: Fault) -> None:
     """A lost answer, a silent store or a reset within the body asks for a retry, which succeeds."""
     said = [b"x" * 100_000]
-    s3 = lake.s3(timeout_seconds=0.5)
+    s3 = lake.s3(timeout_seconds=0.5 if isinstance(fault, HoldReply) else 60)
     lake.script(("put", fault))
     with pytest.raises(Retry):
         await lake.deliver(s3, said)
+    await asyncio.to_thread(wait_for, lambda: not lake.server.script, "the store to read it")
     await lake.deliver(lake.s3(), said)
     assert lake.stored() == said
 
@@ -607,3 +610,28 @@ def test_places_of_buckets() -> None:
 
     assert place(endpoint_url="http://a:1/") == place(endpoint_url="http://a:1", compression="gzip")
     assert len({place(), place(prefix="x/"), place(bucket="pond"), place(endpoint_url="http://a:1")}) == 4
+
+
+async def test_small_objects_beside(lake: Lake) -> None:
+    """A small object replaces what has its name, is not said to be compressed, and can be removed twice."""
+    s3 = lake.s3(compression="gzip")
+    for content in (b"first", b"second"):
+        await s3.put("manifests/one", content)
+    stored = lake.server.read(lake.bucket, "manifests/one")
+    assert stored["Body"].read() == b"second"
+    assert "ContentEncoding" not in stored
+    for _ in range(2):
+        await s3.remove("manifests/one", "manifests/none")
+    await s3.close()
+    assert lake.stored() == []
+
+
+async def test_small_objects_fail(lake: Lake) -> None:
+    """What the store says to them is told as for any other object."""
+    s3 = lake.s3()
+    lake.script(("put", Answer(503, "SlowDown")), ("delete", Answer(403, "AccessDenied")))
+    with pytest.raises(Retry, match="SlowDown"):
+        await s3.put("one", b"")
+    with pytest.raises(Retry, match="AccessDenied"):
+        await s3.remove("one")
+    await s3.close()

@@ -12,7 +12,7 @@ import endpoint
 import hec_server
 import pytest
 from batches import Notes, batch
-from endpoint import Act, listening, says
+from endpoint import Act, listening, overdue, says
 from hec_server import TOKEN, Hec, lose_number, posting_to, takes, tells
 from programs import free_port
 from pydantic import ValidationError
@@ -27,6 +27,7 @@ from firehose.posting import Answer, Failed, Kind, Posting
 from firehose.runtime import Runtime, Threads
 
 Make = Callable[..., Splunk]
+TIMEOUT_SECONDS = 60
 MIB = 1 << 20
 
 
@@ -155,14 +156,14 @@ CODES: list[tuple[str, Act]] = [
     ("DisabledAck", tells(0)),
     ("ConnectionClosed", endpoint.hang_up),
     ("ConnectionClosed", endpoint.reset),
-    ("ConnectionTimeout", endpoint.stop_halfway),
+    ("ConnectionTimeout", overdue(endpoint.stop_halfway, TIMEOUT_SECONDS)),
 ]
 
 
 @pytest.mark.parametrize(("code", "act"), CODES)
 async def test_failures_have_aws_codes(far: Hec, make: Make, code: str, act: Act) -> None:
     """Each answer that is no success is tried again under AWS's code, and tells no token."""
-    destination, memo = make(timeout_seconds=0.5 if code == "ConnectionTimeout" else 30), Notes()
+    destination, memo = make(timeout_seconds=TIMEOUT_SECONDS), Notes()
     far.script = [act]
     told = await failure(destination, memo=memo)
     assert told.code == f"Splunk.{code}", told.reason

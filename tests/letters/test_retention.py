@@ -96,6 +96,23 @@ def test_a_backup_of_what_failed(tmp_path: Path) -> None:
     run(scene())
 
 
+def test_an_error_output_of_a_destination_s_own(tmp_path: Path) -> None:
+    """Its days count there, whatever the stream's own error output says."""
+
+    async def scene() -> None:
+        chosen = streams(tmp_path)
+        own = {**chosen["app"]["errors"], "path": str(tmp_path / "own"), "retention_days": 30}
+        chosen["app"]["destination"] = {**chosen["app"]["destination"], "errors": own}
+        house = DataFolder(tmp_path, **chosen)
+        for folder in ("errors", "own"):
+            write(tmp_path / folder / error_name(), 31)
+        async with house.delivering():
+            await passed(1)
+        assert (left(tmp_path / "errors"), left(tmp_path / "own")) == ({error_name()}, set())
+
+    run(scene())
+
+
 def test_what_is_not_ours_stays(tmp_path: Path) -> None:
     """However old: other streams' letters, what Amazon or a person wrote, error types that nobody knows."""
 
