@@ -17,8 +17,10 @@ from pyarrow import parquet
 _NUMBER = re.compile(rb'"number": "(\d{12})"')
 _ID = re.compile(rb'"id": "(\d{4}-\d{4})"')
 GZIP = 16 + zlib.MAX_WBITS
+PLAIN = ".ndjson"  # the name of what is not compressed
 READ_BYTES = 1 << 20
 CLOSED_WITHOUT_ANSWER = (load.UNKNOWN,)  # such a request may or may not have been stored
+Found = tuple[list[bytes], list[bytes]]  # numbers of requests, ids of records
 
 
 class Wrong(Exception):
@@ -37,20 +39,29 @@ class Sent:
 
 def check(folder: Path, sent: Iterable[Sent]) -> None:
     """Raises `Wrong` unless exactly the acknowledged requests were delivered, each record of them once."""
+    check_found((found for path in folder.iterdir() for found in _delivered(path)), sent)
+
+
+def found_in(text: bytes) -> Found:
+    """Of JSON lines that are whole."""
+    return _NUMBER.findall(text), _ID.findall(text)
+
+
+def check_found(found: Iterable[Found], sent: Iterable[Sent]) -> None:
+    """The same of whatever was found elsewhere."""
     numbers, ids = Counter[int](), Counter[bytes]()
-    for path in folder.iterdir():
-        for some_numbers, some_ids in _columns(path) if path.suffix == ".parquet" else _lines(path):
-            numbers.update(map(int, some_numbers))
-            ids.update(some_ids)
+    for some_numbers, some_ids in found:
+        numbers.update(map(int, some_numbers))
+        ids.update(some_ids)
     delivered = Counter[bytes]()
     for one in sent:
         bodies = Counter[int]()
         for index, flag in enumerate(one.flags):
-            found = numbers.pop(one.first + index, 0)
+            times = numbers.pop(one.first + index, 0)
             allowed = (0, 1) if flag in CLOSED_WITHOUT_ANSWER else (int(flag == load.ACCEPTED),)
-            if found not in allowed:
-                raise Wrong(f"request {one.first + index} (fate {flag}) was delivered {found} times")
-            if found:
+            if times not in allowed:
+                raise Wrong(f"request {one.first + index} (fate {flag}) was delivered {times} times")
+            if times:
                 bodies[(one.first + index) % one.bodies] += 1
         for body, times in bodies.items():
             delivered.update({f"{body:04d}-{row:04d}".encode(): times for row in range(one.shape.records)})
@@ -60,7 +71,11 @@ def check(folder: Path, sent: Iterable[Sent]) -> None:
         raise Wrong(f"records differ: missing {(delivered - ids).total()}, too many {(ids - delivered).total()}")
 
 
-def _columns(path: Path) -> Iterator[tuple[list[bytes], list[bytes]]]:
+def _delivered(path: Path) -> Iterator[Found]:
+    return _columns(path) if path.suffix == ".parquet" else _lines(path)
+
+
+def _columns(path: Path) -> Iterator[Found]:
     """Numbers and ids of a Parquet file's rows, row group by row group."""
     with parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(columns=["number", "id"]):
@@ -68,10 +83,10 @@ def _columns(path: Path) -> Iterator[tuple[list[bytes], list[bytes]]]:
             yield [number for number in numbers if number.isdigit()], ids
 
 
-def _lines(path: Path) -> Iterator[tuple[list[bytes], list[bytes]]]:
+def _lines(path: Path) -> Iterator[Found]:
     """Those of JSON lines; a schema beside the data has none."""
     for text in _texts(path):
-        yield _NUMBER.findall(text), _ID.findall(text)
+        yield found_in(text)
 
 
 def _texts(path: Path) -> Iterator[bytes]:
@@ -90,6 +105,9 @@ def _texts(path: Path) -> Iterator[bytes]:
 
 def _pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
+        if path.suffix == PLAIN:
+            yield from iter(lambda: file.read(READ_BYTES), b"")
+            return
         unpacked = isal_zlib.decompressobj(GZIP)
         while data := file.read(READ_BYTES):
             while data:

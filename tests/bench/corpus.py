@@ -11,7 +11,7 @@ import json
 import random
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -44,7 +44,7 @@ PHRASES = tuple(" ".join(random.Random(phrase).choices(WORDS, k=6)) for phrase i
 class Shape:
     """What one request looks like."""
 
-    dialect: Literal["ingest", "firehose"]
+    dialect: Literal["ingest", "firehose", "kinesis"]
     records: int
     record_bytes: int
 
@@ -58,6 +58,8 @@ SHAPES = {
     "ingest-100": Shape("ingest", 100, 512),
     "ingest-1": Shape("ingest", 1, 512),
     "put-record-batch": Shape("firehose", 500, 1024),
+    "kinesis-put-records": Shape("kinesis", 500, 1024),
+    "kinesis-put-record": Shape("kinesis", 1, 1024),
 }
 
 
@@ -105,8 +107,19 @@ def request(shape: Shape, body: int) -> tuple[bytes, bytes]:
     if shape.dialect == "ingest":
         headers, payload = "content-type: application/x-ndjson", b"".join(records(shape, body))
     else:
-        headers = "content-type: application/x-amz-json-1.1\r\nx-amz-target: Firehose_20150804.PutRecordBatch"
-        data = [{"Data": base64.b64encode(one).decode()} for one in records(shape, body)]
-        payload = json.dumps({"DeliveryStreamName": STREAM, "Records": data}).encode()
+        operation, said = _aws(shape, [base64.b64encode(one).decode() for one in records(shape, body)])
+        headers = f"content-type: application/x-amz-json-1.1\r\nx-amz-target: {operation}"
+        payload = json.dumps(said).encode()
     before, _, after = payload.partition(number(0, shape))
     return f"{headers}\r\ncontent-length: {len(payload)}\r\n\r\n".encode() + before, after
+
+
+def _aws(shape: Shape, data: list[str]) -> tuple[str, dict[str, Any]]:
+    """An operation of the AWS API, and its request."""
+    if shape.dialect == "firehose":
+        records = [{"Data": one} for one in data]
+        return "Firehose_20150804.PutRecordBatch", {"DeliveryStreamName": STREAM, "Records": records}
+    keyed = [{"Data": one, "PartitionKey": f"customer {row}"} for row, one in enumerate(data)]
+    if len(keyed) == 1:
+        return "Kinesis_20131202.PutRecord", {"StreamName": STREAM, **keyed[0]}
+    return "Kinesis_20131202.PutRecords", {"StreamName": STREAM, "Records": keyed}

@@ -91,7 +91,7 @@ def _beside(scale: Scale, transforms: list[dict[str, str]]) -> Answers:
         )
         one.load(replace(asked, seconds=min(1, asked.seconds), first=2 * 10**9))
         busy = one.begin(Plan(one.service.port, "ingest-100", 16, rate=HOOK_REQUESTS))
-        wait_until(lambda: metrics(one.service.port)["firehose_delivered_records_total"] > 10_000, "deliveries", 60)
+        wait_until(lambda: metrics(one.service.port)["firehose_delivered_records_total"] > 10_000, "deliveries")
         answers = _with_ours(one, asked)
         one.end(busy)
         one.deliver_all()

@@ -28,7 +28,7 @@ UNKNOWN, ACCEPTED, REFUSED, OTHER = range(4)  # what became of a request; UNKNOW
 STDIN = 0
 READ_BYTES = 1 << 16  # most answers; more would be mapped and unmapped for each read
 LATE_SECONDS = 1.0  # a request that could not leave for so long is left out, and counted
-SILENCE_SECONDS = 60.0  # after which nothing more is waited for
+SILENCE_SECONDS = 300.0  # after which nothing more is waited for
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 

@@ -33,7 +33,7 @@ def run(scale: Scale) -> Figures:
         one.deliver_all()
         one.check()
         assert said["accepted"] == said["sent"], said
-        assert not said["late"], "the generator did not keep its schedule, by which lateness is measured"
+        assert scale.quick or not said["late"], "the generator did not keep its schedule, by which lateness is measured"
         late = lateness(one, said, plan.rate, interval)
         return {
             "peak_mb": watch.peak,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from bench import floors, measuring
@@ -10,6 +11,7 @@ from bench.rig import rig
 from bench.work import Figures, Goal, Scale, Work
 
 OFFERED = 3
+TURNS_AWAY: Mapping[str, float] = {"queue_seconds": 1}  # as every service does by default
 QUIET_STREAMS = 99
 QUIET_PER_SECOND = 2  # requests of each quiet stream
 NOISY_CONNECTIONS = 64
@@ -17,7 +19,7 @@ NOISY_CONNECTIONS = 64
 
 def thrice(scale: Scale) -> Figures:
     """The peak of a closed loop, then three times as many requests as that, on as many connections as it takes."""
-    with rig() as one:
+    with rig(options=TURNS_AWAY) as one:
         one.start()
         port, seconds = one.service.port, scale.of(10, 1)
         cpu = one.cpu()
@@ -75,7 +77,7 @@ def noisy(scale: Scale) -> Figures:
     which writes, syncs, compresses and sends as much: what is left is what sharing one service costs.
     """
     streams = QUIET_STREAMS + 1
-    with rig(streams=streams) as one:
+    with rig(streams=streams, options=TURNS_AWAY) as one:
         one.start()
         port, seconds = one.service.port, scale.of(10, 1)
         quiet = Plan(

@@ -58,7 +58,10 @@ def _xml(name: str, content: str) -> str:
     return f'<?xml version="1.0"?><{name}>{content}</{name}>'
 
 
-async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, objects: Objects) -> None:
+Answering = Callable[[str, str, Headers, bytes], tuple[str, str]]  # of a request: status and body
+
+
+async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answering: Answering) -> None:
     try:
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -69,7 +72,7 @@ async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, o
                 writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             method, target, _ = first.split(" ")
-            status, said = objects.answer(method, target, headers, body)
+            status, said = answering(method, target, headers, body)
             writer.write(f'HTTP/1.1 {status}\r\netag: "0"\r\ncontent-length: {len(said)}\r\n\r\n{said}'.encode())
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -78,11 +81,10 @@ async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, o
         writer.close()
 
 
-async def main(port: int, folder: Path) -> None:
-    objects = Objects(folder)
-    server = await asyncio.start_server(lambda r, w: converse(r, w, objects), "127.0.0.1", port, limit=1 << 20)
+async def serve(port: int, answering: Answering) -> None:
+    server = await asyncio.start_server(lambda r, w: converse(r, w, answering), "127.0.0.1", port, limit=1 << 20)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1]), Path(sys.argv[2])))
+    uvloop.run(serve(int(sys.argv[1]), Objects(Path(sys.argv[2])).answer))

@@ -4,12 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from bench import backlog, columns, footprint, hooks, latency, many, overload, syncing, throughput, transforms
+from bench import (
+    backlog,
+    columns,
+    data_streams,
+    endpoints,
+    fan_out,
+    footprint,
+    hooks,
+    latency,
+    many,
+    overload,
+    search,
+    shard_logs,
+    staging,
+    syncing,
+    throughput,
+    transforms,
+)
 from bench.work import Figures, Work
 from rich.console import Console
 from rich.table import Table
 
-FAMILIES = (throughput, latency, footprint, many, backlog, syncing, overload, transforms, hooks, columns)
+FAMILIES = (
+    throughput,
+    latency,
+    footprint,
+    many,
+    backlog,
+    syncing,
+    overload,
+    transforms,
+    hooks,
+    columns,
+    search,
+    shard_logs,
+    data_streams,
+    fan_out,
+    staging,
+    endpoints,
+)
 WORKS: dict[str, Work] = {work.name: work for family in FAMILIES for work in family.WORKS}
 COLOURS = {"met": "green", "missed": "red", "not allowed here": "yellow"}
 
