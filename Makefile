@@ -34,8 +34,8 @@ serve: $(SERVICE)  ## run the service (CONFIG=config/firehose.yaml)
 test: $(TESTS)  ## the tests that need nothing but Python, JOBS=2 at once
 	@$(BIN)/pytest -q --numprocesses $(JOBS)
 
-live: $(TESTS) tools  ## only the tests against real servers and clients, and the kill tests
-	@$(BIN)/pytest -q -m 'live or kill'
+live: $(TESTS) tools  ## only the tests against real servers and clients, and the kill tests, JOBS=2 files at once
+	@$(BIN)/pytest -q -m 'live or kill' --numprocesses $(JOBS) --dist loadfile
 
 test-live: test live  ## all tests
 

@@ -1,10 +1,13 @@
-"""What every test run keeps to: no test fails for slowness, and at its end it says which tests were left out."""
+"""What every test run keeps to: no test fails for slowness, and at its end it says which tests were left out.
+
+Where live tests are required (CI=true or LIVE_REQUIRED=1), one that is skipped for want of its server is a failure.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,6 +28,16 @@ settings.load_profile("busy")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEFT_OUT] = Counter()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    required = os.environ.get("CI") == "true" or os.environ.get("LIVE_REQUIRED") == "1"
+    if report.skipped and required and item.get_closest_marker("live"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome, report.longrepr = "failed", f"{reason}; live tests are required here, so a skip is a failure"
+    return report
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:

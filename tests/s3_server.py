@@ -171,7 +171,7 @@ def _handler(server: S3Server) -> type[BaseHTTPRequestHandler]:
                 return self._answer(fault.status, fault.headers, fault.body)
             status, told, content = self._forward(body)
             if isinstance(fault, HoldReply):
-                server.over.wait(30)
+                server.over.wait(300)
             if fault is not None:
                 self.close_connection = True
                 return None
@@ -184,7 +184,7 @@ def _handler(server: S3Server) -> type[BaseHTTPRequestHandler]:
             self.close_connection = True
 
         def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            moto = http.client.HTTPConnection(*server.moto_address, timeout=30)
+            moto = http.client.HTTPConnection(*server.moto_address, timeout=300)
             try:
                 moto.request(self.command, self.path, body, dict(self.headers.items()))
                 answer = moto.getresponse()

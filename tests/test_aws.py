@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from destinations.s3 import S3Options
-from firehose.aws import AwsOptions, Client, Clients
+from firehose.aws import AwsOptions, Client, Clients, Events
 
 KEYS: dict[str, Any] = {"access_key_id": "a", "secret_access_key": SecretStr("b"), "endpoint_url": "http://127.0.0.1:1"}
 
@@ -85,3 +87,46 @@ def test_closing_gives_back_once() -> None:
     with pytest.raises(Exception, match="EndpointConnection"):
         other.call("list_buckets")
     other.close()
+
+
+class Silent:
+    """An event stream that says nothing until it is told to. Closing it while it is read would wait, as a socket's
+    file does.
+    """
+
+    def __init__(self) -> None:
+        self.asked, self.says = threading.Event(), threading.Event()
+        self.closed_by: list[threading.Thread] = []
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while True:
+            self.asked.set()
+            self.says.wait(60)
+            yield {"said": {}}
+
+    def close(self) -> None:
+        self.closed_by.append(threading.current_thread())
+
+
+def test_events_are_closed_by_whoever_reads_them() -> None:
+    """Closing a subscription that is being read waits for nothing: it is closed behind the event to come."""
+    stream = Silent()
+    events = Events(stream)
+    reader = threading.Thread(target=events.next)
+    reader.start()
+    assert stream.asked.wait(60)
+    events.close()
+    assert stream.closed_by == []
+    stream.says.set()
+    reader.join()
+    assert stream.closed_by == [reader]
+
+
+def test_events_that_nobody_reads_are_closed_at_once() -> None:
+    """A subscription between two events is closed by the call itself."""
+    stream = Silent()
+    stream.says.set()
+    events = Events(stream)
+    assert events.next() == {"said": {}}
+    events.close()
+    assert stream.closed_by == [threading.current_thread()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,10 @@ async def test_a_blocked_backup_blocks_nobody(tmp_path: Path) -> None:
     backup = to_folder(tmp_path, "backup/x")
     async with running(tmp_path, {"app": stream(tmp_path, backup=backup)}) as one:
         await one.post("app", b"a\nb\n")
-        await one.client.post("/v1/streams/app/flush", params={"wait_seconds": 1})
+        await one.client.post("/v1/streams/app/flush")
+        async with asyncio.timeout(120):
+            while (await one.streams())["app"]["destinations"]["folder"]["delivered"] < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
         assert one.files.records() == ["A", "B"]
         (tmp_path / "backup").unlink()
         await one.flush("app")

@@ -201,6 +201,16 @@ def test_blocks_hold_each_row_once() -> None:
     assert [rows.num_rows for rows in blocks(iter(slices), 1)] == [1, 1, 1]
 
 
+def test_a_slice_as_large_as_a_block_is_not_copied() -> None:
+    """What lies together as it was read is one block, in the same memory; only smaller slices are joined."""
+    slices = [*batch(GOOD, rows_per_slice=len(GOOD)).slices()]
+    size_bytes = slices[0].nbytes
+    (one,) = blocks(iter(slices), size_bytes)
+    assert one.column("record").buffers()[2].address == slices[0].column("record").buffers()[2].address
+    assert [rows.num_rows for rows in blocks(iter(slices * 2), 2 * size_bytes - 1)] == [len(GOOD), len(GOOD)]
+    assert [rows.num_rows for rows in blocks(iter(slices * 2), 2 * size_bytes)] == [2 * len(GOOD)]
+
+
 def test_a_check_asks_the_schema() -> None:
     """What the columns come from is reached before a record needs it."""
     schema = Steered()

@@ -113,7 +113,7 @@ streams: {}
         "line 16: delivery_streams.both.destinations: give destination or destinations, not both",
         "line 17: delivery_streams.twins.destinations[1].name: two destinations are called 'folder'",
         "line 18: delivery_streams.text: ",
-        "line 19: streams: unknown key; did you mean 'delivery_streams'?",
+        "line 19: streams: unknown key; did you mean 'data_streams'?",
     ):
         assert part in said, said
 
@@ -437,3 +437,29 @@ delivery_streams:
     own = config.parse("x.yaml", text % ", region: eu-west-1").streams["app"].errors
     assert own is not None
     assert own.model_dump(include={"endpoint_url", "access_key_id"}) == {"endpoint_url": None, "access_key_id": None}
+
+
+def test_errors_of_a_destination() -> None:
+    """They are read as any error output: with the connection and prefix of their own destination, and every problem."""
+    text = """
+delivery_streams:
+  app:
+    destinations:
+      - {name: a, type: s3, bucket: lake, endpoint_url: "http://a:9000"}
+      - {name: b, type: s3, bucket: lake, endpoint_url: "http://b:9000", prefix: b/, errors: {type: s3, bucket: lake%s}}
+"""
+    stream = config.parse("x.yaml", text % "").streams["app"]
+    errors = stream.own_errors["b"]
+    assert errors.model_dump(include={"endpoint_url", "prefix"}) == {"endpoint_url": "http://b:9000", "prefix": "b/"}
+    assert list(stream.error_outputs()) == [errors]
+    with pytest.raises(ConfigError) as told:
+        config.parse("x.yaml", text % ", where: .x, format: {type: parquet}, buckets: x")
+    place = "delivery_streams.app.destinations[1].errors"
+    assert [problem.path for problem in told.value.problems] == [f"{place}.buckets", f"{place}.where"]
+
+
+def test_where_is_pinned() -> None:
+    """What a condition's references say stays with the version: an older segment is judged as it was meant."""
+    text = "delivery_streams: {app: {destination: {type: folder, path: out, where: '.level == \"${LEVEL}\"'}}}"
+    read = config.parse("x.yaml", text, {"LEVEL": "error"}.get)
+    assert read.definitions["app"]["destination"]["where"] == '.level == "error"'

@@ -19,7 +19,8 @@ from firehose.buffer import layout
 from firehose.catalogue import Catalogue
 from firehose.config import Config
 from firehose.http.admission import Admission
-from firehose.http.front import Front, Receive, Scope, Send
+from firehose.http.asgi import Receive, Scope, Send
+from firehose.http.front import Front
 from firehose.http.server import server
 from firehose.model import Segment
 from firehose.naming import ObjectNames, problems
@@ -170,6 +171,7 @@ async def put_to_work(found: Config, folder: str) -> None:
 @example({"service": {"in_flight_mib": 1e308}})
 @example({"service": {"keep_alive_seconds": 10**400}})
 @example({"delivery_streams": {"app": {"limit_gib": 1e300, "destination": {"type": "folder", "path": "out"}}}})
+@example({"delivery_streams": {"app": {"destination": {"type": "folder", "path": "out", "delimiter": "\U00010000"}}}})
 def test_what_is_accepted_starts(document: dict[str, Any]) -> None:
     """A document with any values is refused clearly, or the service can be put to work with it."""
     found = read(json.dumps(document))

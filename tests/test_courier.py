@@ -13,7 +13,6 @@ import select
 import signal
 import sys
 import textwrap
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ import moody
 import pytest
 import structlog
 from data_folder import DataFolder
+from programs import PATIENCE_SECONDS
 
 import destinations
 from firehose import config, courier
@@ -34,7 +34,7 @@ from firehose.model import SegmentKey
 from firehose.runtime import Runtime
 
 ROOT = Path(__file__).parent.parent
-PATIENCE_SECONDS = 30
+FOR_EVER_SECONDS = 100_000.0
 EAGER = {"backoff_seconds": 0.05, "backoff_limit_seconds": 0.1, "probe_seconds": 0.2}
 
 
@@ -108,6 +108,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (shim, ROOT, ROOT / "tests/support"))))
     monkeypatch.setitem(destinations.TABLE, "moody", moody.TABLE["moody"])
     monkeypatch.setattr(courier, "RESTART_SECONDS", 0.05)
+    monkeypatch.setattr(courier, "ANSWER_SECONDS", PATIENCE_SECONDS)
     return Site(tmp_path)
 
 
@@ -119,7 +120,7 @@ async def working(site: Site) -> AsyncIterator[Process]:
         await site.until(lambda: process.up)
         yield process
     finally:
-        await process.stop(10)
+        await process.stop(PATIENCE_SECONDS)
 
 
 def child(process: Process) -> int:
@@ -183,7 +184,7 @@ async def test_stop_delivers_what_it_can(site: Site) -> None:
     await process.start()
     for number in range(5):
         await site.seal(process, str(number))
-    await process.stop(20)
+    await process.stop(PATIENCE_SECONDS)
     assert site.delivered() == list("01234")
 
 
@@ -192,18 +193,20 @@ async def test_stop_leaves_what_fails(site: Site) -> None:
     moody.feel(site.root, "busy")
     async with working(site) as process:
         await site.seal(process, "a")
-        began = time.monotonic()
-        await process.stop(20)
-        assert time.monotonic() - began < 10
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await process.stop(FOR_EVER_SECONDS)
     assert len(site.folder.sealed_files()) == 1
 
 
 async def test_killed_process_comes_back_and_loses_nothing(site: Site) -> None:
-    """Kill -9 of the delivery process in the midst of its work: all is delivered, once, and intake never knew."""
+    """Kill -9 of the delivery process in the midst of its work: all is delivered, once, and intake never knew. No
+    segment meets two of the kills: at three it would be held.
+    """
     async with working(site) as process:
         for number in range(60):
             await site.seal(process, f"{number:02d}")
             if number % 20 == 10:
+                await site.until(lambda: len(site.delivered()) >= number - 10)  # noqa: B023 - awaited at once
                 os.kill(child(process), signal.SIGKILL)
                 restarts = process.restarts
                 await site.until(lambda: process.restarts > restarts and process.up)  # noqa: B023 - awaited at once
@@ -244,7 +247,7 @@ async def test_segment_that_kills_the_process_is_held_and_the_innocent_delivered
     assert "died 3 times" in place["last_error"]
     await site.seal(process, "d")
     await site.until(lambda: "d" in site.delivered())
-    await process.stop(10)
+    await process.stop(PATIENCE_SECONDS)
     assert process.restarts == 3
 
 
@@ -257,14 +260,13 @@ async def test_stopped_process_slows_nobody(site: Site, monkeypatch: pytest.Monk
         os.kill(child(process), signal.SIGSTOP)
         assert await process.stats() is None
         assert process.trouble == "it does not answer"
-        began = time.monotonic()
-        assert [await process.stats() for _ in range(3)] == [None] * 3
-        assert time.monotonic() - began < 0.4 * 3
+        monkeypatch.setattr(courier, "ANSWER_SECONDS", FOR_EVER_SECONDS)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert [await process.stats() for _ in range(3)] == [None] * 3
         with pytest.raises(ValueError, match="does not answer"):
             await process.release(("app", "lane", 0))
         os.kill(child(process), signal.SIGCONT)
         await site.until(lambda: process.trouble == "")
-        monkeypatch.setattr(courier, "ANSWER_SECONDS", 20.0)
         assert await process.stats() is not None
 
 
@@ -313,7 +315,7 @@ async def test_start_does_not_wait_for_the_lock(site: Site) -> None:
     assert (process.up, process.trouble, await process.stats()) == (False, "it is starting", None)
     other.close()
     await site.until(lambda: site.delivered() == ["a"])
-    await process.stop(10)
+    await process.stop(PATIENCE_SECONDS)
 
 
 async def test_process_that_cannot_start_says_why_and_is_tried_again(site: Site) -> None:
@@ -333,7 +335,7 @@ async def test_process_that_cannot_start_says_why_and_is_tried_again(site: Site)
     ledger.unlink()
     await site.until(lambda: site.delivered() == ["a"])
     assert process.trouble == ""
-    await process.stop(10)
+    await process.stop(PATIENCE_SECONDS)
 
 
 async def test_process_that_cannot_be_made_is_tried_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,17 +347,17 @@ async def test_process_that_cannot_be_made_is_tried_again(site: Site, monkeypatc
         await site.seal(process, "a")
         assert "cannot be started" in process.trouble
     await site.until(lambda: site.delivered() == ["a"])
-    await process.stop(10)
+    await process.stop(PATIENCE_SECONDS)
 
 
 async def test_stop_while_nothing_can_be_started(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop between two starts ends at once."""
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    monkeypatch.setattr(courier, "RESTART_SECONDS", 1000)
+    monkeypatch.setattr(courier, "RESTART_SECONDS", FOR_EVER_SECONDS)
     process = Process(site.config(), site.asked)
     await process.start()
-    async with asyncio.timeout(5):
-        await process.stop(1000)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await process.stop(FOR_EVER_SECONDS)
 
 
 async def test_hanging_process_is_killed_at_the_stop(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +371,7 @@ async def test_hanging_process_is_killed_at_the_stop(site: Site, monkeypatch: py
     assert lock_is_free(site.root / "data")
 
 
-async def test_process_that_talks_nonsense_is_replaced(site: Site) -> None:
+async def test_process_that_talks_nonsense_is_replaced(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where what the process says cannot be followed it does not run on unheard: another takes its place."""
     async with working(site) as process:
         with pytest.MonkeyPatch.context() as broken:
@@ -379,9 +381,9 @@ async def test_process_that_talks_nonsense_is_replaced(site: Site) -> None:
                 raise KeyError(message["say"])
 
             broken.setattr(site.asked, "heard", misheard)
-            began = time.monotonic()
-            assert await process.stats() is None
-            assert time.monotonic() - began < courier.ANSWER_SECONDS / 2, "nobody waits for an answer of the dead"
+            monkeypatch.setattr(courier, "ANSWER_SECONDS", FOR_EVER_SECONDS)
+            async with asyncio.timeout(PATIENCE_SECONDS):  # nobody waits for an answer of the dead
+                assert await process.stats() is None
         await site.seal(process, "a")
         await site.until(lambda: site.delivered() == ["a"])
 
@@ -475,7 +477,7 @@ async def test_inline_delivers_and_tells(site: Site) -> None:
     await site.until(lambda: len(site.removed) == 1)
     assert pending(await half.stats()) == 0
     await site.seal(half, "b")
-    await half.stop(10)
+    await half.stop(PATIENCE_SECONDS)
     assert site.delivered() == ["a", "b"]
     assert (half.up, half.trouble) == (False, "it has been stopped")
 
@@ -489,10 +491,10 @@ async def test_inline_start_does_not_wait_for_the_lock(site: Site) -> None:
     await second.start()
     await site.seal(first, "a")
     assert (first.up, await first.stats()) == (False, None)
-    await second.stop(1000)
+    await second.stop(FOR_EVER_SECONDS)
     other.close()
     await site.until(lambda: site.delivered() == ["a"])
-    await first.stop(10)
+    await first.stop(PATIENCE_SECONDS)
 
 
 async def test_inline_that_cannot_start_says_why_and_is_tried_again(site: Site) -> None:
@@ -505,7 +507,7 @@ async def test_inline_that_cannot_start_says_why_and_is_tried_again(site: Site) 
     await site.until(lambda: "format version 4" in half.trouble)
     ledger.unlink()
     await site.until(lambda: site.delivered() == ["a"])
-    await half.stop(10)
+    await half.stop(PATIENCE_SECONDS)
 
 
 async def test_question_without_answer_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from sent import PATIENCE_SECONDS, Sent
 from structlog.testing import capture_logs
 
 from firehose import courier, delivery_half
-from firehose.buffer import appender
+from firehose.buffer import mending
 from firehose.service import StartError
 
 QUICK = {"size_mib": 0.001, "interval_seconds": 0.05}
@@ -139,7 +139,7 @@ def _copy(source: Path, target: Path) -> None:
 
 @pytest.fixture
 async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
-    monkeypatch.setattr(appender, "MEND_SECONDS", 0.05)
+    monkeypatch.setattr(mending, "MEND_SECONDS", 0.05)
     monkeypatch.setattr(courier, "RESTART_SECONDS", 0.05)
     monkeypatch.setattr(delivery_half, "AGAIN_SECONDS", 0.05)
     async with opened(tmp_path) as one:
@@ -150,7 +150,7 @@ async def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 @asynccontextmanager
 async def opened(root: Path) -> AsyncIterator[House]:
     disk = FailingDisk()
-    async with running(root, streams(root), disk=disk) as one:
+    async with running(root, streams(root), disk=disk, commit_seconds=300) as one:
         yield House(root, one, disk)
 
 

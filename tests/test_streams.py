@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hooking import until
 from sites import FlakyDisk
 
 from firehose import config
@@ -39,7 +40,7 @@ class GatedDisk(FlakyDisk):
 
     def rename(self, source: str, target: str) -> None:
         self.entered.set()
-        assert self.gate.wait(20)
+        assert self.gate.wait(300)
         super().rename(source, target)
 
     def lock(self, path: str, wait: bool = False) -> Lock | None:
@@ -146,6 +147,8 @@ async def test_limits_follow(half: Half) -> None:
     await put(streams, "app", 1)
     await streams.refollow(half.read(app={**to("one"), "buffering": {"size_mib": 0.000002}}))
     await put(streams, "app", 1)
+    async with asyncio.timeout(60):
+        await until(lambda: len(half.told) > 1)  # nobody waits for a seal
     assert [message["do"] for message in half.told] == ["reload", "sealed"]
     await streams.close()
 

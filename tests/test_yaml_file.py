@@ -104,6 +104,13 @@ def test_no_good(text: str) -> None:
     assert problems(text)
 
 
+def test_escapes_of_half_characters() -> None:
+    """Two escapes that JSON writes one character as are that character, in values and keys; one alone is refused."""
+    assert read(r'{"a\ud83d\ude00": "\ud800\udc00b"}').data == {"a\U0001f600": "\U00010000b"}
+    assert problems(r'a: "x\ud800"') == ["line 1: a: holds half of a character; write the character itself"]
+    assert problems(r'b: {"\udc00": 1}') == ["line 1: b: a key must be plain text"]
+
+
 def test_anchors_of_anchors() -> None:
     """A file that unfolds to more than anybody writes is refused before it fills the memory."""
     text = "a0: &a0 [1,1,1,1,1,1,1,1,1]\n"

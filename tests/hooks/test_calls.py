@@ -13,6 +13,7 @@ from hooking import fates, fates_of, hooked, messages, told
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
+from firehose.hooks import process
 from firehose.hooks.calls import Call, as_batch, as_record, python, style_of
 from firehose.hooks.program import Failed
 from firehose.model import Outcome
@@ -49,8 +50,9 @@ def unmarked(index: int) -> None: ...
     ],
     ids=lambda text: text[:20],
 )
-async def test_no_hook(tmp_path: Path, code: str, says: str) -> None:
+async def test_no_hook(tmp_path: Path, code: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be loaded, or takes what no hook gets, refuses its records, and says what to mend."""
+    monkeypatch.setattr(process, "PARTING_SECONDS", 60.0)  # who has ended is not taken for one that hung up
     (tmp_path / "broken.py").write_text(code)
     async with hooked("broken:f", path=str(tmp_path)) as hook:
         outcome = await hook.outcome(rows([b"a"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -13,14 +14,14 @@ from typing import Any
 import pytest
 import uvloop
 from batches import rows
-from hooking import HANDLERS, fates, fates_of, gone, hooked, messages, told, workers_of
+from clock import put_forward
+from hooking import HANDLERS, fates, fates_of, gone, hooked, messages, overdue, told, until, workers_of
 from programs import wait_for
 from structlog.testing import capture_logs
 
-from firehose.hooks import printed, wire
+from firehose.hooks import printed, process, wire
 
 REFUSED = "FunctionError"
-SHORT = 2.0  # seconds for what hangs; far more than any innocent call takes on a busy machine
 
 
 def lines(logs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -50,24 +51,35 @@ async def test_a_slice_that_fails(style: str, evil: str) -> None:
     assert workers_of() == []
 
 
-@pytest.mark.parametrize("evil", ["hang", "deaf", "stop", "spin", "hold_the_interpreter", "close_all_and_hang"])
-async def test_a_record_that_hangs(evil: str) -> None:
+@pytest.mark.parametrize("evil", ["hang", "deaf", "stop", "spin", "hold_the_interpreter"])
+async def test_a_record_that_hangs(evil: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record that hangs is known when the time is over, whatever it does with the interpreter and its signals."""
-    async with hooked("evil_record", timeout_seconds=SHORT) as hook:
-        code = REFUSED if evil == "close_all_and_hang" else "FunctionTimedOut"
-        assert await fates_of(hook, b"a", evil.encode(), b"c") == ["A", code, "C"]
+    overdue(monkeypatch, evil.encode())
+    async with hooked("evil_record") as hook:
+        assert await fates_of(hook, b"a", evil.encode(), b"c") == ["A", "FunctionTimedOut", "C"]
+    assert workers_of() == []
+
+
+async def test_a_record_that_hangs_out_of_reach() -> None:
+    """One that closes all that leads to it before it hangs is known at once."""
+    async with hooked("evil_record") as hook:
+        outcome = await hook.outcome(rows([b"a", b"close_all_and_hang", b"c"]))
+    assert list(fates(outcome, 3).values()) == ["A", REFUSED, "C"]
+    assert messages(outcome)[0].startswith("it has closed its connection")
     assert workers_of() == []
 
 
 @pytest.mark.parametrize("style", ["lambda", "batch"])
-async def test_a_slice_that_hangs(style: str) -> None:
+async def test_a_slice_that_hangs(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice that hangs is taken apart as one that crashes."""
-    async with hooked(f"evil_{style}", timeout_seconds=SHORT) as hook:
+    overdue(monkeypatch, b"hang", by_record=False)
+    async with hooked(f"evil_{style}") as hook:
         assert await fates_of(hook, b"hang", b"b") == ["FunctionTimedOut", "B"]
 
 
-async def test_what_failures_say() -> None:
+async def test_what_failures_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure says what happened, in words that are text and not too many."""
+    monkeypatch.setattr(process, "PARTING_SECONDS", 60.0)  # who has ended is not taken for one that hung up
     words = {
         "raise": "ZeroDivisionError: division by zero",
         "odd": "Odd: ?x",
@@ -75,7 +87,6 @@ async def test_what_failures_say() -> None:
         "die": "its process ended: signal SIGKILL",
         "os._exit": "its process ended: exit status 0",
         "allocate": "MemoryError",
-        "close_all_and_hang": "it has closed its connection",
     }
     async with hooked("evil_record") as hook:
         outcome = await hook.outcome(rows([evil.encode() for evil in words]))
@@ -94,10 +105,22 @@ async def test_without_its_modules() -> None:
 
 async def test_slow_is_not_hanging(tmp_path: Path) -> None:
     """Where the time is over in the middle of merely slow records, the one it was at is not held guilty."""
-    hook_file = tmp_path / "slow.py"
-    hook_file.write_text("import threading\ndef f(record):\n    threading.Event().wait(0.1)\n    return record\n")
-    async with hooked("slow:f", path=str(tmp_path), timeout_seconds=1.5) as hook:
-        assert await fates_of(hook, *[b"r"] * 20) == ["r"] * 20
+    signs = [tmp_path / "a", tmp_path / "b"]
+    async with hooked("wait_for_the_sign", timeout_seconds=60) as hook:
+        with capture_logs() as logs:
+            waiting = asyncio.create_task(fates_of(hook, *map(bytes, signs)))
+            await until(signs[0].exists)
+            put_forward(30)
+            await asyncio.sleep(0.01)  # that it may be seen there
+            signs[0].unlink()
+            await until(signs[1].exists)
+            put_forward(30)
+            await until(lambda: told(logs, "hook.failed"))
+        while not waiting.done():
+            for sign in signs:
+                sign.unlink(missing_ok=True)
+            await asyncio.sleep(0.01)
+        assert await waiting == ["seen"] * 2
 
 
 # What it leaves behind
@@ -277,8 +300,10 @@ def test_on_the_services_loop() -> None:
     """All of this holds on uvloop, where the service runs."""
 
     async def main() -> None:
-        async with hooked("evil_record", timeout_seconds=SHORT) as hook:
-            assert await fates_of(hook, b"a", b"hang", b"die") == ["A", "FunctionTimedOut", REFUSED]
+        async with hooked("evil_record", timeout_seconds=1) as hook:  # alone: the clock of this loop cannot be moved
+            assert await fates_of(hook, b"hang") == ["FunctionTimedOut"]
+        async with hooked("evil_record") as hook:
+            assert await fates_of(hook, b"a", b"die") == ["A", REFUSED]
         async with hooked("leave_a_daemon") as hook:
             (pid,) = await fates_of(hook, b"a")
         os.kill(int(pid), signal.SIGKILL)

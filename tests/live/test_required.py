@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +34,7 @@ def test_a_skip_is_a_failure_where_live_tests_are_required(
         env={**surroundings, **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from oracle import access_log, count
-from programs import Program, Programs
+from programs import PATIENCE_SECONDS, Program, Programs
 from stores import Store
 from whole_service import WholeService
 
@@ -23,7 +23,7 @@ destination d_firehose {{
         url("{url}/ingest/app") method("POST") headers("Content-Type: application/x-ndjson")
         body("$(format-json --key MESSAGE)") delimiter("\\n") body-suffix("\\n")
         batch-lines({batch}) batch-bytes(256Kb) batch-timeout(100)
-        workers(1) timeout(5) persist-name("firehose")
+        workers(1) timeout({patience}) persist-name("firehose")
         disk-buffer(disk-buf-size(16777216) mem-buf-size(1048576) reliable(yes) dir("{folder}"))
     );
 }};
@@ -42,7 +42,7 @@ def log(tmp_path: Path) -> Path:
 def agent(programs: Programs, syslog_ng: str, service: WholeService, log: Path, tmp_path: Path) -> Iterator[Program]:
     """Follows `log` and posts what is written there, as its own manual tells to."""
     config = tmp_path / "syslog-ng.conf"
-    config.write_text(CONFIG.format(log=log, url=service.url, batch=BATCH, folder=tmp_path))
+    config.write_text(CONFIG.format(log=log, url=service.url, batch=BATCH, folder=tmp_path, patience=PATIENCE_SECONDS))
     own = ("-R", tmp_path / "persist", "-p", tmp_path / "pid", "-c", tmp_path / "control")
     program = programs.new("syslog-ng", [syslog_ng, "-F", "--no-caps", "-f", config, *own])
     program.start()
@@ -79,7 +79,7 @@ def test_service_killed_in_the_middle(
     service.kill()
     append(log, lines[4000:])
     service.start()
-    agent.wait_until(lambda: service.stream("app")["accepted"] >= len(lines), "to post all lines", 60)
+    agent.wait_until(lambda: service.stream("app")["accepted"] >= len(lines), "to post all lines")
     service.deliver_all("app")
     counted = count(lines, messages(s3_server, bucket))
     assert not counted.missing, str(counted)

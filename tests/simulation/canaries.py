@@ -171,7 +171,7 @@ def _key(entry: dict[str, Any]) -> tuple[str, str, int]:
 class Overflowing(Lane):
     """Has no room behind 600 bytes for the last append of a group."""
 
-    def append(self, group: Group) -> int:
+    def append(self, group: Group) -> tuple[int, pa.RecordBatch]:
         if self.open and self.open.size_bytes + group.size_bytes > 600 and len(group.records) > 1:
             left = group.records[:-1]
             group = replace(group, records=left, count=sum(rows.num_rows for rows in left))

@@ -51,13 +51,14 @@ class Simulation:
         self.in_trouble = True
         self._only = only
         self._doors = doors(self.machine)
+        self._side_by_side = seed % 2 == 1
         self._fronts = 0
         self._delivered = False
         self._senders = Senders(self, tuple(name for name in PLACES if name != FED))
         self._trouble = Trouble(self, list(PLACES))
 
     def run(self) -> None:
-        with installed(self.world, self.store):
+        with installed(self.world, self.store, self._side_by_side):
             try:
                 for _ in range(self.dice.randint(1, 5)):
                     self.clients.begin(self._senders.client())

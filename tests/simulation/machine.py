@@ -205,5 +205,10 @@ class MachineRuntime(VirtualRuntime):
     def now_ms(self) -> int:
         return self._machine.wall_ms + int(self._machine.world.now * 1000)
 
+    def seconds_of(self, call: Callable[[], None]) -> float:
+        began = self._machine.world.now
+        call()
+        return self._machine.world.now - began
+
     def threads(self, name: str, size: int) -> Threads:
         return self._process.threads(size)

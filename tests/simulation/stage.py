@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import structlog
+from side_by_side import PACE, Eager
 from simulation.store import Sessions, Store
 from simulation.world import Mutex, World, running_in
 
@@ -22,8 +23,8 @@ BUGS = ("delivery.bug", "request.bug", "delivery.message_failed")
 
 
 @contextmanager
-def installed(world: World, store: Store) -> Iterator[None]:
-    """They are in place while this lasts."""
+def installed(world: World, store: Store, side_by_side: bool) -> Iterator[None]:
+    """They are in place while this lasts. `side_by_side` has streams write several lanes whatever the disk is like."""
     before = structlog.get_config()
     every_level = structlog.make_filtering_bound_logger(logging.NOTSET)
     structlog.configure(processors=[partial(_heard, world)], wrapper_class=every_level)
@@ -38,6 +39,8 @@ def installed(world: World, store: Store) -> Iterator[None]:
         stack.enter_context(mock.patch("botocore.session.Session", sessions))
         stack.enter_context(mock.patch("boto3.Session", sessions))
         stack.enter_context(mock.patch.object(ledger, "threading", SimpleNamespace(Lock=Mutex)))
+        if side_by_side:
+            stack.enter_context(mock.patch(PACE, Eager))
         yield
 
 

@@ -306,12 +306,15 @@ class Pool:
 
     def close(self) -> None:
         """Waits for what runs, as the real one does, and gives up what has not begun."""
-        for _, done in self._waiting:
-            done.cancel()
-        self._waiting.clear()
+        self.leave()
         if self._busy and self._process.alive:
             self._closing = running()
             self._process.world.park()
+
+    def leave(self) -> None:
+        for _, done in self._waiting:
+            done.cancel()
+        self._waiting.clear()
 
 
 def _succeed(done: asyncio.Future[T], result: T) -> None:

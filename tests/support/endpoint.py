@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from clock import put_forward
+
 Act = Callable[["Exchange"], Awaitable[None]]
 
 
@@ -101,9 +103,9 @@ class Endpoint:
         if at.asked.method == "OPTIONS":
             self.probed.append(at.asked)
             await at.say(self.probe_status)
-            return
-        self.asked.append(at.asked)
-        await (self.script.pop(0) if self.script else self.always)(at)
+        else:
+            self.asked.append(at.asked)
+            await (self.script.pop(0) if self.script else self.always)(at)
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked | None:
@@ -199,6 +201,16 @@ async def stop_halfway(at: Exchange) -> None:
     """Begins an answer and never ends it."""
     at.writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{")
     await asyncio.Event().wait()
+
+
+def overdue(act: Act, seconds: float) -> Act:
+    """Acts so, and a moment later so much time has passed: for a client that has been heard, its time is over."""
+
+    async def acted(at: Exchange) -> None:
+        asyncio.get_running_loop().call_later(0.05, put_forward, seconds)
+        await act(at)
+
+    return acted
 
 
 async def speak_garbage(at: Exchange) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from batches import Notes
 from virtual_time import VirtualRuntime
 
+from firehose.conditions.judging import AskedCondition, Condition
 from firehose.config import DeliveryOptions
 from firehose.contracts import Hook, Memo, Retry, Transform
 from firehose.delivery.loop import Deliveries
@@ -192,6 +193,10 @@ class Bench:
         self.outbox = MemoryOutbox()
         self.far, self.errors = FarSide(), FarSide()
         self.transforms = list(transforms)
+        self.where: Condition | AskedCondition | None = None
+        self.own_errors: FarSide | None = None
+        self.name = ""
+        self.is_wanted = True
         self.deadline_seconds: float | None = None
         self.ended = 0
         self.runtime = NoJitter()
@@ -208,11 +213,12 @@ class Bench:
             lambda: RetryOptions(deadline_seconds=self.deadline_seconds),
             self.runtime,
             self._count,
+            lambda _: self.is_wanted,
         )
 
     @asynccontextmanager
     async def _line(self, segment: Segment) -> AsyncIterator[Line]:
-        yield Line(self.transforms, self.far, self.errors)
+        yield Line(self.transforms, self.far, self.errors, where=self.where, own_errors=self.own_errors, name=self.name)
 
     def _count(self) -> None:
         self.ended += 1

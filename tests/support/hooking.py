@@ -9,10 +9,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pytest
 from batches import rows
+from clock import put_forward
 from sites import site
 from virtual_time import Inline
 
+from firehose.hooks import wire
+from firehose.hooks.process import Worker
 from firehose.model import Outcome
 from transforms.python import Python, PythonOptions
 
@@ -59,6 +64,40 @@ def messages(outcome: Outcome) -> list[str]:
 
 def told(logs: Sequence[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
     return [one for one in logs if one["event"] == event]
+
+
+def overdue(
+    monkeypatch: pytest.MonkeyPatch, evil: bytes, *, by_record: bool = True, seconds: float | None = None
+) -> None:
+    """From now on, the time of a call that has this record (or so many seconds) is over a moment after the process has
+    got to it, or to its slice: where it hangs nobody waits, and the time of the others may be long.
+    """
+    outcome = Worker.outcome
+
+    async def watched(worker: Worker, rows: pa.RecordBatch, timeout_seconds: float, **more: Any) -> Outcome:
+        records = rows.column("record").to_pylist()
+        if evil not in records:
+            return await outcome(worker, rows, timeout_seconds, **more)
+        place = records.index(evil) if by_record else wire.NOWHERE
+        watching = asyncio.create_task(_over_at(worker, place, seconds or timeout_seconds))
+        try:
+            return await outcome(worker, rows, timeout_seconds, **more)
+        finally:
+            watching.cancel()
+
+    monkeypatch.setattr(Worker, "outcome", watched)
+
+
+async def _over_at(worker: Worker, place: int, seconds: float) -> None:
+    while worker._marked() != place:  # noqa: ASYNC110  # nobody tells of it
+        await asyncio.sleep(0.002)
+    await asyncio.sleep(0.2)  # that it may do what it does
+    put_forward(seconds)
+
+
+def at_first_row(hook: Python) -> bool:
+    """Whether a process of it is in the middle of a call, at its first record."""
+    return any(not worker.gone and worker._marked() == 0 for worker in hook._alive)
 
 
 async def until(condition: Callable[[], object]) -> None:

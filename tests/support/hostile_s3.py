@@ -6,7 +6,7 @@ listens.
 
 Left out are answers that are rightly the end of a segment (a store that refuses it for what it is), a false success of
 an abort, and a CreateMultipartUpload that is carried out long after everybody has given it up: nobody could clean up
-behind those.
+behind those. So one whose client has hung up is not carried out, however late this store comes to read it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from programs import free_port
 from s3_shelf import Asked, Shelf, Told, asked, error
 
 BODY_SECONDS = 30.0
@@ -193,7 +194,7 @@ class HostileS3:
         self.shelf = Shelf(folder)
         self.inflicted: Counter[str] = Counter()
         self.requests = 0
-        self.port = 0
+        self.port = free_port()  # its own while it is away, too
         self._dice = random.Random(seed)
         self._share = 0.0
         self._forbidden = 0  # so many requests more are answered 403
@@ -245,11 +246,10 @@ class HostileS3:
         self._wait_for(self._listen())
 
     def _wait_for(self, done: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(done, self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(done, self._loop).result(300)
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 20)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop_listening(self) -> None:
         self._server.close()
@@ -289,6 +289,8 @@ class HostileS3:
                 return _reset(writer)
             body = await reader.readexactly(size)
         at = Exchange(self.shelf, asked(method, target, headers, body), self._dice, writer, self._answered)
+        if at.one.operation == "begin" and await _hung_up(reader):
+            return _reset(writer)
         if fault == FORBIDDEN:
             return await at.say(spoken(error(403, "AccessDenied")))
         return await (FAULTS[fault][0](at) if fault else at.say(at.work()))
@@ -312,6 +314,12 @@ class HostileS3:
         if fault == FORBIDDEN:
             self._forbidden = self._dice.randrange(8)
         return fault
+
+
+async def _hung_up(reader: asyncio.StreamReader) -> bool:
+    """Whether the client's last word has come: the loop hears of it one turn after what was said before."""
+    await asyncio.sleep(0)
+    return reader.at_eof()
 
 
 def _reset(writer: asyncio.StreamWriter) -> bool:

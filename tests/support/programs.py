@@ -14,9 +14,12 @@ from pathlib import Path
 
 TAIL_LINES = 40
 POLL_SECONDS = 0.02
+PATIENCE_SECONDS = 300  # a busy machine takes a minute or two for what an idle one does in a few seconds
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30, tail: Callable[[], str] = str) -> None:
+def wait_for(
+    condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS, tail: Callable[[], str] = str
+) -> None:
     """Returns once the condition holds; AssertionError, with the tail of a log, where that takes too long.
 
     It looks again and again, for it is there for what other processes do: nobody tells us what comes true in them.
@@ -28,10 +31,15 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 30, tail
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+    """A port on loopback that nobody listens on, and that nobody is given until this process ends: the server that is
+    told of it may start there late, be killed and start again, or never start.
+    """
+    holding = socket.socket()
+    holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # where servers set it too, they may listen there
+    holding.bind(("127.0.0.1", 0))
+    port = int(holding.getsockname()[1])
+    holding.detach()  # so it stays open
+    return port
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -76,7 +84,7 @@ class Program:
         """To the program itself, not to what it has started."""
         os.kill(self.pid, number)
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Its exit code."""
         assert self._process is not None
         return self._process.wait(seconds)
@@ -91,7 +99,9 @@ class Program:
             pass
         self._process.wait()
 
-    def wait_until(self, condition: Callable[[], bool], what: str = "to be ready", seconds: float = 30) -> None:
+    def wait_until(
+        self, condition: Callable[[], bool], what: str = "to be ready", seconds: float = PATIENCE_SECONDS
+    ) -> None:
         """Returns once the condition holds; AssertionError where that takes too long or the program has ended."""
 
         def holds_or_dead() -> bool:
@@ -137,5 +147,7 @@ class Command:
 
     def __call__(self, *arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
         command = [*self.words, *(str(argument) for argument in arguments)]
-        done = subprocess.run(command, input=stdin, env=self.environment, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, input=stdin, env=self.environment, capture_output=True, timeout=PATIENCE_SECONDS, check=False
+        )
         return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())

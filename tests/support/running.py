@@ -17,11 +17,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import yaml
+from programs import PATIENCE_SECONDS
 
-from firehose import config
+from firehose import config, courier
 from firehose.buffer.disk import LocalDisk
 from firehose.contracts import Disk
 from firehose.runtime import Runtime
@@ -95,7 +97,7 @@ class Running:
 
     async def flush(self, stream: str) -> dict[str, Any]:
         """Seals what is buffered and waits until it is delivered."""
-        answer = await self.client.post(f"/v1/streams/{stream}/flush", params={"wait_seconds": 30}, timeout=40)
+        answer = await self.client.post(f"/v1/streams/{stream}/flush", params={"wait_seconds": 100}, timeout=120)
         said: dict[str, Any] = answer.json()
         assert said["delivered"], said
         return said
@@ -118,6 +120,14 @@ def samples(page: str) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
+async def places_told(client: httpx.AsyncClient) -> dict[str, float]:
+    """The metrics once the delivery half tells of its places, which it does not while it starts or is slow."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not imbalances(page := samples((await client.get("/metrics")).text)):
+            pass
+    return page
+
+
 def imbalances(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name.startswith("firehose_imbalance_records")}
 
@@ -126,7 +136,7 @@ def imbalances(metrics: Mapping[str, float]) -> dict[str, float]:
 async def running(
     root: Path, streams: Block, *, disk: Disk | None = None, delivery: Block | None = None, **service: Any
 ) -> AsyncIterator[Running]:
-    """A service with both halves in this event loop."""
+    """A service with both halves in this event loop, which may be slow to answer each other."""
     files = Files(root, {"delivery": "inline", **service}, delivery or DELIVERY)
     files.write(streams)
     whole = Service(
@@ -134,8 +144,9 @@ async def running(
     )
     await whole.start()
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{whole.port}", timeout=20) as client:
-            yield Running(whole, files, client)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{whole.port}", timeout=PATIENCE_SECONDS) as client:
+            with patch.object(courier, "ANSWER_SECONDS", PATIENCE_SECONDS):
+                yield Running(whole, files, client)
     finally:
         await whole.stop()
 
@@ -179,7 +190,7 @@ async def started(root: Path, streams: Block, *, within: Sequence[str] = (), **s
     """The service as people run it. A test may kill it; whatever still runs at the end is stopped. `within` is a
     command that becomes the command that follows it.
     """
-    files = Files(root, {"delivery": "process", "drain_seconds": 20, **service})
+    files = Files(root, {"delivery": "process", "drain_seconds": PATIENCE_SECONDS, **service})
     files.write(streams)
     process = await asyncio.create_subprocess_exec(
         *within, sys.executable, "-c", SERVE, str(files.config), stderr=asyncio.subprocess.PIPE, env={**os.environ}

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import httpx
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 
 
 class Posts(Protocol):

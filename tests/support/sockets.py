@@ -12,10 +12,11 @@ from typing import Any
 from firehose import observe
 from firehose.config import ServiceOptions
 from firehose.http.admission import Admission
-from firehose.http.front import App, Front
+from firehose.http.asgi import App
+from firehose.http.front import Front
 from firehose.http.server import server
 
-ANSWER_SECONDS = 20
+ANSWER_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,19 @@ async def dialled(port: int) -> AsyncIterator[Peer]:
         await peer.hang_up()
 
 
+async def all_read(port: int) -> None:
+    """Returns once the server has read what it was sent before: it has answered one who came later."""
+    async with dialled(port) as last:
+        last.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await last.answer()
+
+
 @asynccontextmanager
 async def served(app: App, **options: Any) -> AsyncIterator[int]:
     """The app behind our server; its port. What is no `Front` is carried by uvicorn alone."""
-    front = app if isinstance(app, Front) else Front(lambda *_: None, app, Admission(1 << 30), 5, observe.Requests())
+    front = app
+    if not isinstance(front, Front):
+        front = Front(lambda *_: None, app, Admission(1 << 30), ANSWER_SECONDS, observe.Requests())
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
     one = server(front, ServiceOptions(**{"drain_seconds": 1, **options}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError
 from hostile_s3 import BEFITTING, HostileS3
+from programs import wait_for
 
 NAME = "a/b=1/ü.gz"
 
@@ -24,7 +27,7 @@ def store(tmp_path: Path) -> Iterator[HostileS3]:
 @pytest.fixture
 def client(store: HostileS3) -> Iterator[Any]:
     config = Config(
-        s3={"addressing_style": "path"}, retries={"total_max_attempts": 1, "mode": "standard"}, read_timeout=1
+        s3={"addressing_style": "path"}, retries={"total_max_attempts": 1, "mode": "standard"}, read_timeout=60
     )
     one = boto3.Session("a", "b").client("s3", endpoint_url=store.url, region_name="us-east-1", config=config)
     yield one
@@ -60,6 +63,20 @@ def test_uploads(store: HostileS3, client: Any) -> None:
     assert [(one["Key"], one["UploadId"]) for one in listed] == [(NAME, left["UploadId"])]
     client.abort_multipart_upload(Bucket="lake", Key=NAME, UploadId=left["UploadId"])
     assert store.shelf.uploads == {}
+
+
+def test_an_upload_that_nobody_waits_for(store: HostileS3, client: Any) -> None:
+    """An upload that is begun by a client which has hung up by the time that it is read is never there: it might be
+    carried out behind the back of whoever has looked for what the client left.
+    """
+    goes_on = threading.Event()
+    store._loop.call_soon_threadsafe(goes_on.wait)
+    with socket.create_connection(("127.0.0.1", store.port)) as hasty:
+        hasty.sendall(b"POST /lake/one?uploads HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+    goes_on.set()
+    wait_for(lambda: store.requests == 1, "the request to be read")
+    kept = begun(client)["UploadId"]
+    assert store.shelf.uploads.keys() == {kept}
 
 
 def test_a_lost_part(store: HostileS3, client: Any) -> None:

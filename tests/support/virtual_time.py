@@ -72,6 +72,9 @@ class Inline:
     def close(self) -> None:
         pass
 
+    def leave(self) -> None:
+        pass
+
 
 class VirtualRuntime(Runtime):
     """`wall_ms` is what the wall clock is ahead of the time that really passed: tests move it as they like."""
@@ -83,6 +86,10 @@ class VirtualRuntime(Runtime):
 
     def now_ms(self) -> int:
         return self.wall_ms + int(self.monotonic() * 1000)
+
+    def seconds_of(self, call: Callable[[], None]) -> float:
+        call()
+        return self._disk_seconds
 
     def threads(self, name: str, size: int) -> Threads:
         return Inline(self._disk_seconds)

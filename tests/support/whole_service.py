@@ -11,9 +11,14 @@ from typing import Any
 
 import httpx
 import yaml
-from programs import Programs, free_port, wait_for
+from programs import PATIENCE_SECONDS, Programs, free_port, wait_for
+
+from firehose.buffer import inspect
+from firehose.buffer.disk import LocalDisk
 
 Block = Mapping[str, Any]
+# Without certificates: reading those for every question would take more of the machine than the service's start.
+ASK: Mapping[str, Any] = {"trust_env": False, "verify": False, "timeout": PATIENCE_SECONDS}
 
 
 class WholeService:
@@ -29,6 +34,7 @@ class WholeService:
             "listen": f"127.0.0.1:{self.port}",
             "data_dir": str(folder / "data"),
             "reserve_mib": 1,
+            "drain_seconds": PATIENCE_SECONDS,
             "log_format": "json",
             **options,
         }
@@ -44,19 +50,23 @@ class WholeService:
     def start(self) -> None:
         """Returns once it takes records."""
         self.program.start()
-        self.program.wait_until(self._ready)
+        self.program.wait_until(lambda: self.ready)
 
     def kill(self) -> None:
         """Kill -9 of both halves at once."""
         self.program.kill()
 
     def kill_delivery(self) -> None:
-        """Kill -9 of the delivery half alone."""
+        """Kill -9 of the delivery half alone: of the next one, where the last has gone and that is yet to come."""
+        wait_for(lambda: bool(self._children()), "a delivery half to kill")
         before = self.metric("firehose_delivery_restarts_total")
-        children = Path(f"/proc/{self.program.pid}/task/{self.program.pid}/children").read_text().split()
-        assert len(children) == 1, "one process delivers"
-        os.kill(int(children[0]), signal.SIGKILL)
+        (delivers,) = self._children()
+        os.kill(delivers, signal.SIGKILL)
         wait_for(lambda: self.metric("firehose_delivery_restarts_total") > before, "the delivery half to come back")
+
+    def _children(self) -> list[int]:
+        children = Path(f"/proc/{self.program.pid}/task/{self.program.pid}/children").read_text()
+        return [int(child) for child in children.split()]
 
     def reload(self, streams: Block) -> None:
         """Has it follow a new configuration."""
@@ -66,19 +76,20 @@ class WholeService:
     def stop(self) -> int:
         """SIGTERM; its exit code."""
         self.program.signal(signal.SIGTERM)
-        return self.program.wait(60)
+        return self.program.wait()
 
-    def _ready(self) -> bool:
+    @property
+    def ready(self) -> bool:
         try:
             return self._get("/readyz").status_code == 200
         except httpx.TransportError:
             return False
 
     def _get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, trust_env=False, timeout=20)
+        return httpx.get(self.url + path, **ASK)
 
     def post(self, path: str, body: bytes, **headers: str) -> httpx.Response:
-        return httpx.post(self.url + path, content=body, headers=headers, trust_env=False, timeout=20)
+        return httpx.post(self.url + path, content=body, headers=headers, **ASK)
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric, summed over all its samples that have these labels."""
@@ -86,28 +97,67 @@ class WholeService:
         lines = [line for line in self._get("/metrics").text.splitlines() if line.split("{")[0].split(" ")[0] == name]
         return sum(float(line.rpartition(" ")[2]) for line in lines if all(label in line for label in wanted))
 
+    def check(self, name: str) -> str:
+        """What /readyz says of it; empty where it says nothing."""
+        return str(self._get("/readyz").json()["checks"].get(name, ""))
+
+    def streams(self) -> dict[str, dict[str, Any]]:
+        """Every stream as it stands, by name."""
+        return {one["name"]: one for one in self._get("/v1/streams").json()}
+
     def stream(self, name: str) -> dict[str, Any]:
-        """The stream as it stands."""
-        found: list[dict[str, Any]] = [one for one in self._get("/v1/streams").json() if one["name"] == name]
-        return found[0]
+        """The stream as it stands; nothing is told of its destinations while the delivery half does not answer."""
+        return self.streams()[name]
+
+    def standing(self, name: str) -> dict[str, Any]:
+        """The stream as it stands at its destinations, however long the delivery half takes to tell."""
+        said: dict[str, Any] = {}
+
+        def told() -> bool:
+            said.update(self.stream(name))
+            return bool(said["destinations"])
+
+        wait_for(told, f"the delivery half to tell of {name}", tail=self.program.tail)
+        return said
+
+    def destination(self, stream: str, name: str) -> dict[str, Any]:
+        """The stream at that one of its destinations."""
+        places = {one["destination"]: one for one in self.standing(stream)["destinations"]}
+        found: dict[str, Any] = places[name]
+        return found
 
     def place(self, stream: str) -> dict[str, Any]:
-        """The stream at its only destination; empty while the delivery half does not answer."""
-        places: list[dict[str, Any]] = self.stream(stream)["destinations"]
-        return places[0] if places else {}
+        """The stream at its only destination, or its first."""
+        first: dict[str, Any] = self.standing(stream)["destinations"][0]
+        return first
 
     def last_error(self, stream: str) -> str:
-        return str(self.place(stream).get("last_error", ""))
+        return str(self.place(stream)["last_error"])
 
-    def deliver_all(self, stream: str, seconds: int = 60) -> None:
+    def release_until_delivered(self, stream: str) -> None:
+        """As a person would who knows why the delivery half died so often: whatever is held, segment or cut, is tried
+        again. It may be held only now, and the half that could try it may be starting yet.
+        """
+        wait_for(lambda: self._release(stream), "what was held to be delivered", tail=lambda: str(self.stream(stream)))
+        self.deliver_all(stream)
+
+    def _release(self, stream: str) -> bool:
+        for file in list(inspect.files(LocalDisk(), self._options["data_dir"])):
+            if file.stream == stream and file.held:
+                self.post(f"/v1/segments/release?segment={file.name}", b"")
+        return bool(self.post(f"/v1/streams/{stream}/flush?wait_seconds=2", b"").json()["delivered"])
+
+    def deliver_all(self, stream: str, seconds: int = PATIENCE_SECONDS) -> None:
         """Seals what is buffered, waits until all of it is delivered, and sees that the books balance."""
         url = f"{self.url}/v1/streams/{stream}/flush?wait_seconds={seconds}"
-        answer = httpx.post(url, trust_env=False, timeout=seconds + 10).json()
+        answer = httpx.post(url, **{**ASK, "timeout": seconds + 30}).json()
         assert answer["delivered"] is True, f"not delivered: {self.stream(stream)}"
-        standing = self.stream(stream)
-        place = standing["destinations"][0]
-        ended = place["delivered"] + place["dead"] + place["dropped"]
-        assert (place["imbalance"], place["buffered"], ended) == (0, 0, standing["accepted"])
+        standing = self.standing(stream)
+        first, *_ = places = standing["destinations"]
+        assert all((place["imbalance"], place["buffered"]) == (0, 0) for place in places), places
+        # The others may have been added, or taken out, while records came.
+        ended = first["delivered"] + first["dead"] + first["dropped"] + first["filtered"]
+        assert ended == standing["accepted"]
 
 
 StartService = Callable[..., WholeService]

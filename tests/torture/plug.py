@@ -18,8 +18,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from valve import Valve, valve
 from verdict import Verdict, judged, say
 from victim import ROOT, Victim
 
@@ -30,16 +34,17 @@ SIZE_MIB = 1.0
 
 @dataclass(slots=True)
 class Put:
-    """`firehose put` of one file into one service."""
+    """`firehose put` of one file into one service, by a way that lets only so much of it through."""
 
     victim: Victim
     file: Path
+    way: Valve
     said: str = ""
     _process: subprocess.Popen[str] | None = field(default=None, repr=False)
 
     def start(self, offset: int) -> None:
         command = [sys.executable, "-m", "firehose.cli", "put", "app", str(self.file), "--from", str(offset)]
-        command += ["--url", f"http://127.0.0.1:{self.victim.port}", "--body-kib", str(BODY_KIB)]
+        command += ["--url", self.way.url, "--body-kib", str(BODY_KIB)]
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -66,22 +71,31 @@ def pull(folder: Path, megabytes: int, pulls: int, seed: int, say: Callable[[str
     """Posts a file of that size over that many ends of the world; what the count found."""
     dice, verdict = random.Random(seed), Verdict()
     victim = Victim(folder / "victim", seed, verdict, size_mib=SIZE_MIB)
-    put = Put(victim, folder / "lines")
-    lines = _write(put.file, megabytes * 1_000_000 // LINE_BYTES)
     try:
-        victim.up()
-        for number in range(1, pulls + 1):
-            _interrupted(put, lines * number // (pulls + 1), also_the_client=number % 2 == 0, dice=dice)
-            verdict.struck("client too" if number % 2 == 0 else "service", 1, victim.up())
-            say(f"pull {number}: {victim.stream('app')['accepted']} of {lines} lines stored")
-        put.start(_place(put))
-        if put.ended():
-            verdict.complain(f"put failed: {put.said}")
+        with valve(victim.port) as way:
+            lines = _pulled(Put(victim, folder / "lines", way), megabytes, pulls, dice, say)
         victim.end()
     finally:
         victim.close()
     _count(folder, lines, verdict)
     return verdict
+
+
+def _pulled(put: Put, megabytes: int, pulls: int, dice: random.Random, say: Callable[[str], None]) -> int:
+    """The file's lines, all of them posted in the end."""
+    victim = put.victim
+    lines = _write(put.file, megabytes * 1_000_000 // LINE_BYTES)
+    victim.up()
+    for number in range(1, pulls + 1):
+        goals = (lines * number // (pulls + 1), lines * (number + 1) // (pulls + 1))
+        _interrupted(put, *goals, also_the_client=number % 2 == 0, dice=dice)
+        victim.verdict.struck("client too" if number % 2 == 0 else "service", 1, victim.up())
+        say(f"pull {number}: {victim.stream('app')['accepted']} of {lines} lines stored")
+    put.way.opened(inf)
+    put.start(_place(put))
+    if put.ended():
+        victim.verdict.complain(f"put failed: {put.said}")
+    return lines
 
 
 def _write(file: Path, lines: int) -> int:
@@ -93,12 +107,15 @@ def _write(file: Path, lines: int) -> int:
     return lines
 
 
-def _interrupted(put: Put, goal: int, also_the_client: bool, dice: random.Random) -> None:
-    """Posts from where the records end until there are about so many, then ends everything at once."""
-    victim = put.victim
-    put.start(_place(put))
+def _interrupted(put: Put, goal: int, next_goal: int, also_the_client: bool, dice: random.Random) -> None:
+    """Posts from where the records end until there are about so many, then ends everything at once. However late that
+    is seen, no more than half of what lies before the next goal is posted by then.
+    """
+    victim, place = put.victim, _place(put)
+    put.way.opened((goal + next_goal) // 2 * LINE_BYTES - place)
+    put.start(place)
     goal += dice.randrange(1000)
-    victim.wait_for(lambda: not put.running or victim.stream("app").get("accepted", 0) >= goal, "that much to be put")
+    victim.wait_for(lambda: not put.running or victim.stream("app")["accepted"] >= goal, "that much to be put")
     assert put.running, f"put ended too early: {put.ended()}, {put.said}"
     if also_the_client:
         put.kill()

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from unittest import mock
 
 sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in (".", "tests", "tests/support")]
 
 from lives import REMOTE, STAMP  # noqa: E402
-from power import Wrong, busy, lived, small, survey  # noqa: E402
+from power import Wrong, busy, lived, small, survey, wide  # noqa: E402
+from side_by_side import PACE, Eager  # noqa: E402
 
 import destinations  # noqa: E402
 import transforms  # noqa: E402
 
-LIVES = {"small": small, "busy": busy}
+LIVES = {"small": small, "busy": busy, "wide": wide}
 
 
 def arguments() -> argparse.Namespace:
@@ -36,12 +39,14 @@ def main() -> int:
     said = arguments()
     destinations.TABLE.update([REMOTE])  # type: ignore[attr-defined]
     transforms.TABLE.update([STAMP])  # type: ignore[attr-defined]
-    disk, wrong, states = lived(LIVES[said.life]), list[Wrong](), 0
-    for at, found in survey(disk, said.seed, said.limit, said.share, said.again):
-        states += 1
-        if found:
-            wrong.append((at, found))
-            print(f"before step {at}: {found}")
+    wrong, states = list[Wrong](), 0
+    with mock.patch(PACE, Eager) if said.life == "wide" else nullcontext():
+        disk = lived(LIVES[said.life])
+        for at, found in survey(disk, said.seed, said.limit, said.share, said.again):
+            states += 1
+            if found:
+                wrong.append((at, found))
+                print(f"before step {at}: {found}")
     print(f"{len(disk.steps)} steps of the disk, {states} states opened, {len(wrong)} of them wrong")
     return 1 if wrong else 0
 

@@ -17,7 +17,6 @@ SEED = 20
 
 
 @pytest.mark.kill
-@pytest.mark.timeout(900)
 def test_fifty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     """Fifty kills of all kinds, over four services side by side: missing 0, doubled 0, invented 0."""
     verdict = kills.torment(tmp_path, KILLS, SEED, side_by_side=4, stop_seconds=2, say=print)
@@ -27,7 +26,6 @@ def test_fifty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.kill
-@pytest.mark.timeout(600)
 def test_a_put_goes_on_where_the_plug_was_pulled(tmp_path: Path) -> None:
     """Everything is killed four times in the middle of a large `firehose put`: each line of the file arrives once."""
     verdict = plug.pull(tmp_path, megabytes=30, pulls=4, seed=SEED, say=print)

@@ -16,7 +16,6 @@ SECONDS = 60
 
 
 @pytest.mark.kill
-@pytest.mark.timeout(400)
 def test_a_minute_of_everything(tmp_path: Path) -> None:
     """Mixed load, reloads, outages, faults and kills: everything acknowledged arrives once, and the sums are right."""
     with HostileS3(tmp_path / "objects", SEED) as store, Programs(tmp_path) as programs:

@@ -23,12 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from leftovers import leave
 from posting import Client
-from programs import free_port, wait_for
+from programs import PATIENCE_SECONDS, free_port, wait_for
 from verdict import Verdict
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-PATIENCE_SECONDS = 90
 CONFIG = """
 service: {{listen: "127.0.0.1:{port}", data_dir: {folder}/data, reserve_mib: 1, drain_seconds: 60, log_format: json}}
 delivery: {{backoff_seconds: 0.2, backoff_limit_seconds: 8, probe_seconds: 1}}
@@ -96,9 +95,10 @@ class Victim:
             return []
 
     def delivery_pid(self) -> int:
-        """Of a delivery process that runs its own program: one stopped before that would keep its parent waiting."""
-        self.wait_for(lambda: any(map(_delivers, self.delivery_pids)), "a delivery process")
-        return self.delivery_pids[0]
+        """Of a delivery process at work: stopped before that it would keep its parent waiting, and hold no lock yet."""
+        self.standing("app")
+        (pid,) = self.delivery_pids
+        return pid
 
     def kill_service(self) -> None:
         send(self.pid, signal.SIGKILL)
@@ -135,23 +135,33 @@ class Victim:
 
     def wait_for_delivery(self) -> None:
         """Until as many records are delivered as were taken by now: nothing may be stuck."""
-        goal = int(self.stream("app").get("accepted", 0))
+        goal = int(self.stream("app")["accepted"])
         self.wait_for(lambda: self.place("app").get("delivered", 0) >= goal, f"{goal} records to be delivered")
 
     def held(self, stream: str) -> int:
-        return int(self.place(stream).get("held", 0))
+        return int(self.standing(stream)["held"])
+
+    def standing(self, stream: str) -> dict[str, Any]:
+        """The same as `place`, however long the delivery half takes to answer: it may be starting, or be slow."""
+        said: dict[str, Any] = {}
+
+        def told() -> bool:
+            said.update(self.place(stream))
+            return bool(said)
+
+        self.wait_for(told, f"the delivery half to tell of {stream}")
+        return said
 
     def place(self, stream: str) -> dict[str, Any]:
         """The stream at its only destination; nothing while the delivery half does not answer."""
-        places: list[dict[str, Any]] = self.stream(stream).get("destinations", [])
+        places: list[dict[str, Any]] = self.stream(stream)["destinations"]
         return places[0] if places else {}
 
     def stream(self, name: str) -> dict[str, Any]:
-        try:
-            status, said = self.ask("GET", "/v1/streams")
-        except (OSError, http.client.HTTPException):
-            return {}
-        return next((one for one in said if one["name"] == name), {}) if status == 200 else {}
+        status, said = self.ask("GET", "/v1/streams")
+        assert status == 200, said
+        found: dict[str, Any] = next(one for one in said if one["name"] == name)
+        return found
 
     def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
@@ -198,7 +208,7 @@ class Victim:
         self.wait_for_delivery()
         if self.held("app"):
             self.verdict.complain(f"{self.folder}: innocent records are held: {self.place('app')}")
-        self._release()
+        (self.folder / "poison.mood").write_text("tame")  # what killed is harmless from now on
         self.end()
         if "Traceback" in self.log.read_text():
             self.verdict.complain(f"{self.folder}: something went wrong unforeseen: see its log")
@@ -215,27 +225,24 @@ class Victim:
         if self._process.wait(timeout=PATIENCE_SECONDS):
             self.verdict.complain(f"{self.folder}: SIGTERM ended it with {self._process.returncode}")
 
-    def _release(self) -> None:
-        """What killed is made harmless, and every held segment tried again."""
-        (self.folder / "poison.mood").write_text("tame")
-        for path in self._buffered("*/*/*.sealed"):
-            stream, lane, first = path.parts[-3], path.parts[-2], path.stem
-            if self.held(stream):
-                self.ask("POST", f"/v1/segments/release?segment={stream}/{lane}/{first}")
+    def _drain(self, stream: str) -> None:
+        self.wait_for(lambda: self._delivered(stream), f"all of {stream} to be delivered")
+        place = self.standing(stream)
+        if place["imbalance"] or place["held"] or place["dead"]:
+            self.verdict.complain(f"{self.folder}: the sum of {stream} is wrong: {place}")
+
+    def _delivered(self, stream: str) -> bool:
+        """Has what is held tried again, as often as it takes: the half that is asked may not be able to answer."""
+        for path in self._buffered(f"{stream}/*/*.sealed") if self.held(stream) else ():
+            self.ask("POST", f"/v1/segments/release?segment={stream}/{path.parts[-2]}/{path.stem}")
+        _, said = self.ask("POST", f"/v1/streams/{stream}/flush?wait_seconds=2")
+        return bool(said["delivered"])
 
     def _buffered(self, pattern: str) -> list[Path]:
         """Files of its buffer. Lanes may go away while we look, which pathlib's own search does not forgive."""
         return [
             self.folder / "data/buffer" / path for path in sorted(glob(pattern, root_dir=self.folder / "data/buffer"))
         ]
-
-    def _drain(self, stream: str) -> None:
-        _, said = self.ask("POST", f"/v1/streams/{stream}/flush?wait_seconds=60")
-        if said.get("delivered") is not True:
-            self.verdict.complain(f"{self.folder}: not all of {stream} was delivered: {self.stream(stream)}")
-        place = self.place(stream)
-        if not place or place["imbalance"] or place["held"] or place["dead"]:
-            self.verdict.complain(f"{self.folder}: the sum of {stream} is wrong: {place}")
 
     def _found(self) -> Counter[str]:
         found = Counter[str]()
@@ -260,13 +267,6 @@ def ended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
-
-
-def _delivers(pid: int) -> bool:
-    try:
-        return b"firehose.delivery_half" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
 
 
 def pause(seconds: float) -> None:

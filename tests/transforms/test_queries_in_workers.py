@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from batches import rows
+from hooking import overdue
 from sites import site
 
 from firehose.hooks.workers import Workers
@@ -18,7 +18,6 @@ from transforms.sql import Sql, SqlOptions
 
 HUNGRY = 'if . == 2 then "x" * (. * 1000000000) else . end'
 ENDLESS = "if . == 2 then last(repeat(1)) else . end"
-QUICK: dict[str, Any] = {"attempts": 1, "timeout_seconds": 2}
 
 
 @pytest.fixture
@@ -53,9 +52,11 @@ async def test_jq(threads: Threads) -> None:
 
 
 @pytest.mark.parametrize("query", [ENDLESS, HUNGRY])
-async def test_jq_out_of_bounds(query: str, threads: Threads) -> None:
+async def test_jq_out_of_bounds(query: str, threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record on which a query loops for ever, or eats all memory, is refused, and no other."""
-    options = JqOptions(query=query, memory_mib=64, **QUICK)
+    if query == ENDLESS:
+        overdue(monkeypatch, b"2")
+    options = JqOptions(query=query, memory_mib=64, attempts=1)
     async with at_work(lambda: Jq(options, site(threads))) as hook:
         delivered, refused, dropped = ends(await hook.outcome(rows([b"1", b"2", b"3"])))
     assert (delivered, [row for row, _ in refused], dropped) == ([b"1", b"3"], [1], [])
@@ -71,10 +72,11 @@ async def test_sql(threads: Threads) -> None:
     assert ends(outcome) == (delivered, [(1, "Sql.Error"), (3, "Sql.NotJson")], [2])
 
 
-async def test_sql_without_end(threads: Threads) -> None:
+async def test_sql_without_end(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
     """A query that never comes back is stopped, and its records are refused."""
+    overdue(monkeypatch, b'{"a":2}', by_record=False)
     forever = "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT max(i) FROM n)"
-    options = SqlOptions(query=f"SELECT CASE WHEN a = 2 THEN {forever} + a END AS a FROM records", **QUICK)
+    options = SqlOptions(query=f"SELECT CASE WHEN a = 2 THEN {forever} + a END AS a FROM records", attempts=1)
     async with at_work(lambda: Sql(options, site(threads))) as hook:
         delivered, refused, dropped = ends(await hook.outcome(rows([b'{"a":2}'])))
     assert (delivered, refused, dropped) == ([], [(0, "Lambda.FunctionTimedOut")], [])
