@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from firehose import blocks, data_stream_config, registry, yaml_file
-from firehose.blocks import LARGEST, Block
+from firehose.blocks import LARGEST, MIB, Block
 from firehose.buffer import layout
 from firehose.catalogue import BACKUP, backup_block
 from firehose.data_stream_config import DATA_STREAMS, DataStreamConfig, DataStreamDefaults, DataStreamOptions
@@ -29,6 +29,7 @@ STREAMS = "delivery_streams"
 STREAM_NAME = r"(?!\.{1,2}$)[a-zA-Z0-9_.-]{1,64}"
 # Keys of a destination that follow a segment's own version of the definition; the others follow the newest.
 SEGMENT_KEYS = ("prefix", "time_zone", "file_extension", "compression", "format", "delimiter", "where")
+CORE_COLUMNS_MIB = 32  # of segments that are made into columns at once, for each core
 WORKER_ENVIRONMENT = ("PATH", "PYTHONPATH", "HOME", "USER", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 
 
@@ -78,11 +79,18 @@ class DeliveryOptions(Block):
     """The delivery half: how much it works on at once."""
 
     in_flight_mib: Annotated[float, Field(gt=0, le=LARGEST)] = 512
+    columns_in_flight_mib: Annotated[float, Field(gt=0, le=LARGEST)] | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 4
     segments_per_stream: Annotated[int, Field(ge=1, le=64)] = 4
     backoff_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 1
     backoff_limit_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 60
     probe_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 60
+
+    @property
+    def columns_in_flight_bytes(self) -> int:
+        """Of a stream's segments that one destination makes into columns at once; where nothing is said, by cores."""
+        said = self.columns_in_flight_mib
+        return int(MIB * (CORE_COLUMNS_MIB * (os.cpu_count() or 1) if said is None else said))
 
 
 class Document(Block):

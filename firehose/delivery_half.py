@@ -272,6 +272,7 @@ class DeliveryHalf:
             self._runtime,
             self._changed.set,
             lambda segment: self._workshop.is_wanted(segment, destination),
+            lambda: self._workshop.converts(stream, destination, of_cuts),
         )
         (self._cuts if of_cuts else self._deliveries)[stream, destination] = deliveries
         self._go(deliveries.run())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 from firehose import observe
@@ -59,9 +59,11 @@ class Deliveries:
         runtime: Runtime,
         changed: Callable[[], None],
         is_wanted: Callable[[Segment], bool] = lambda _: True,
+        converts: Callable[[], bool] = lambda: False,
     ) -> None:
         """`changed` is called after each segment that found its end or was set aside. `is_wanted` says whether the
-        stream still has this destination: what fails at one that it has not is let go.
+        stream still has this destination: what fails at one that it has not is let go. `converts` says whether records
+        become columns here: each conversion holds row groups in memory, so that large segments take turns.
         """
         self.stream = stream
         self.destination = destination
@@ -75,6 +77,8 @@ class Deliveries:
         self._runtime = runtime
         self._changed = changed
         self._is_wanted = is_wanted
+        self._converts = converts
+        self._conversions = Slots(options.segments_per_stream + 1, options.columns_in_flight_bytes)
         self._room = asyncio.Semaphore(options.segments_per_stream)
         self._taken = asyncio.Semaphore(options.segments_per_stream + ASIDE)
         self._held_in_row = 0
@@ -153,7 +157,8 @@ class Deliveries:
             return await self._set_aside(segment, f"the delivery process died {deaths} times while delivering it")
         try:
             await self._pipeline.prepare(segment, self._aside)
-            async with self._slots.turn(self.stream, segment.size_bytes, alone=deaths > 0):
+            turn = self._slots.turn(self.stream, segment.size_bytes, alone=deaths > 0)
+            async with self._conversion(segment), turn:
                 totals = await self._work(segment, patience)
         except Retry as failure:
             # What is in our own way, such as a hook that a reload has ended, may be gone the next time.
@@ -169,6 +174,9 @@ class Deliveries:
             return await self._set_aside(segment, f"a bug: {type(error).__name__}: {error}")
         self._ended(segment, totals)
         return True
+
+    def _conversion(self, segment: Segment) -> AbstractAsyncContextManager[None]:
+        return self._conversions.turn(self.stream, segment.size_bytes) if self._converts() else nullcontext()
 
     @asynccontextmanager
     async def _aside(self) -> AsyncIterator[None]:

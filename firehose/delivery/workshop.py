@@ -97,6 +97,12 @@ class Workshop:
         new = destination_blocks(entry.newest).get(destination)
         return new is not None and old.get("type", new.get("type")) == new.get("type")
 
+    def converts(self, stream: str, destination: str, of_cuts: bool) -> bool:
+        """Whether the newest version makes records into columns there: where they are partitioned, those of cuts."""
+        newest = self.newest(stream)
+        block = newest.destinations.get(destination) if newest is not None else None
+        return newest is not None and block is not None and block.converts and newest.partitions(block) == of_cuts
+
     def newest(self, stream: str) -> StreamConfig | None:
         """The newest version as a whole; None where it cannot be read."""
         try:

@@ -444,6 +444,32 @@ def test_a_survived_attempt_clears_of_suspicion() -> None:
     assert bench.outbox.deaths(segment) == 0
 
 
+def test_conversions_are_bounded_in_bytes() -> None:
+    """Segments that become columns are under way at once as far as they fit into the bound; a larger one goes alone."""
+
+    def together(size_bytes: int, converts: bool) -> int:
+        bench = Bench(segments_per_stream=3, columns_in_flight_mib=1)
+        bench.converts, bench.far.always = converts, 1.0
+        for number in range(4):
+            bench.outbox.add(b"x" * size_bytes, first=number)
+        run(bench.work_off())
+        assert len(bench.outbox.committed) == 4
+        return bench.far.together
+
+    assert [together(size, True) for size in (100, 400_000, 600_000, 3_000_000)] == [3, 2, 1, 1]
+    assert together(600_000, False) == 3
+
+
+def test_a_failing_conversion_leaves_its_turn() -> None:
+    """While one waits to be tried again, others of its stream are made into columns."""
+    bench = Bench(columns_in_flight_mib=1)
+    bench.converts, bench.far.script = True, retries(1)
+    for number in range(2):
+        bench.outbox.add(b"x" * 1_000_000, first=number)
+    run(bench.work_off())
+    assert [segment.first for _, segment in bench.far.attempts] == [0, 1, 0]
+
+
 def test_suspects_are_tried_alone() -> None:
     """Nobody is under way beside a segment at which the process died before; the innocent work together."""
     bench = Bench(segments_per_stream=8)

@@ -197,6 +197,7 @@ class Bench:
         self.own_errors: FarSide | None = None
         self.name = ""
         self.is_wanted = True
+        self.converts = False
         self.deadline_seconds: float | None = None
         self.ended = 0
         self.runtime = NoJitter()
@@ -214,6 +215,7 @@ class Bench:
             self.runtime,
             self._count,
             lambda _: self.is_wanted,
+            lambda: self.converts,
         )
 
     @asynccontextmanager
