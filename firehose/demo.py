@@ -43,13 +43,8 @@ SIZE_MIB, INTERVAL_SECONDS = 0.5, 4
 POSTS, EVENTS_PER_POST, PUT_RECORDS = 60, 400, 500
 START_MS = sample.START_MS - 240_000  # the events pass midnight on their way: two days
 PAUSE_SECONDS = 0.03  # between two posts: an agent sends as its host logs, not as fast as it can
-READY_SECONDS, DELIVERED_SECONDS, STOP_SECONDS, QUERY_SECONDS, POLL_SECONDS = (
-    300,
-    300,
-    300,
-    300,
-    0.1,
-)  # a slow machine's
+STEP_SECONDS = 300  # a slow machine's, for the start, the delivery, the stop and the queries each
+POLL_SECONDS = 0.1
 LOG_LINES = 30
 CONFIG = """\
 service:
@@ -149,7 +144,7 @@ async def demo(console: Console, folder: str) -> None:
     running = await _started(config, console, lake)
     following = asyncio.create_task(running.follow())
     try:
-        async with asyncio.timeout(READY_SECONDS):
+        async with asyncio.timeout(STEP_SECONDS):
             port = await running.port
         console.print(f"  ready on 127.0.0.1:{port}; objects by day and service, as Parquet")
         async with Client(Service(f"http://127.0.0.1:{port}")) as client:
@@ -233,7 +228,7 @@ async def _deliver(client: Client, console: Console, sent: int) -> None:
     columns = (BarColumn(), TextColumn("{task.completed:,} of {task.total:,} records delivered"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=sent)
-        async with asyncio.timeout(DELIVERED_SECONDS):
+        async with asyncio.timeout(STEP_SECONDS):
             while True:
                 (stream,) = await client.ask("GET", "/v1/streams", {})
                 bar.update(task, completed=sum(place["delivered"] for place in stream["destinations"]))
@@ -251,7 +246,7 @@ async def _deliver(client: Client, console: Console, sent: int) -> None:
 
 async def _stop(running: Running, console: Console) -> None:
     running.process.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(STOP_SECONDS):
+    async with asyncio.timeout(STEP_SECONDS):
         status = await running.process.wait()
     if status:
         raise Failure(f"the service ended with status {status}")
@@ -263,7 +258,7 @@ async def _show(console: Console, config: str, lake: Lake, sent: int) -> None:
     _title(console, f"{len(lake.objects())} objects in {lake.path}, by folder")
     console.print(_tree(lake))
     queries = (STATUS_QUERY, LATENCY_QUERY)
-    async with asyncio.timeout(QUERY_SECONDS):
+    async with asyncio.timeout(STEP_SECONDS):
         charts = await asyncio.gather(*(_asked(config, query) for query in queries))
     make_sure(lake.objects(), charts[0], sent)
     console.print(f"  every one of the {sent:,} accepted records is in them, once")
