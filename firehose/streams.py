@@ -18,7 +18,7 @@ from firehose.buffer.appender import DiskAppender
 from firehose.buffer.frame import Origins
 from firehose.buffer.ledger import read_book
 from firehose.buffer.recovery import Recovered
-from firehose.buffer.state import Limits, State
+from firehose.buffer.state import Limits, State, Workplace
 from firehose.catalogue import Catalogue, Entry
 from firehose.config import Config, ServiceOptions
 from firehose.contracts import Disk
@@ -199,18 +199,9 @@ class Streams:
         return found
 
     def _appender(self, stream: str, state: State) -> DiskAppender:
-        return DiskAppender(
-            stream,
-            self._data_dir,
-            self._disk,
-            self._threads,
-            self._runtime,
-            UNKNOWN,
-            partial(self._catalogue.version, stream),
-            self._sealed,
-            self._failed,
-            state,
-        )
+        version = partial(self._catalogue.version, stream)
+        at = Workplace(stream, self._data_dir, self._disk, self._threads, self._runtime, version, self._failed)
+        return DiskAppender(at, UNKNOWN, self._sealed, state)
 
     def _sealed(self, segment: Segment) -> None:
         observe.segment_sealed(segment)

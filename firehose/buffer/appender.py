@@ -15,12 +15,11 @@ from math import inf
 from firehose.buffer import layout, mending
 from firehose.buffer.commit import Waiting, Written, fail, group_of, write
 from firehose.buffer.lane import Group, Lane
-from firehose.buffer.state import Limits, State
+from firehose.buffer.state import Limits, State, Workplace
 from firehose.buffer.writing import LANES, Pace, Writing
-from firehose.contracts import Disk, Full
+from firehose.contracts import Full
 from firehose.model import Origin, Position, Records, Segment, SegmentKey
 from firehose.rows import values_bytes
-from firehose.runtime import Runtime, Threads
 
 ZERO_INTERVAL_SECONDS = 1.0  # "zero buffering" delivers within a few seconds: firehose.md section 4
 GROWTH_LIMIT = 16  # how many times its hint a segment may grow while delivery is behind
@@ -34,28 +33,18 @@ class DiskAppender:
 
     def __init__(
         self,
-        stream: str,
-        data_dir: str,
-        disk: Disk,
-        threads: Threads,
-        runtime: Runtime,
+        at: Workplace,
         limits: Limits,
-        version: Callable[[], int],
         sealed: Callable[[Segment], None],
-        failed: Callable[[str], None],
         state: State,
         written: Callable[[str, Written, Group], None] = lambda lane, written, group: None,
         lanes: int = LANES,
     ) -> None:
-        self.stream = stream
+        self.stream = at.stream
+        self._at = at
+        self._threads, self._runtime = at.threads, at.runtime
         self._limits = limits
-        self._data_dir = data_dir
-        self._disk = disk
-        self._threads = threads
-        self._runtime = runtime
-        self._version = version
         self._sealed = sealed  # told of each sealed segment
-        self._failed = failed  # told of each failure of the disk
         self._state = state
         self._written = written  # told of each group that is durable, and of its lane
         self._writing = [Writing(0)]
@@ -67,7 +56,7 @@ class DiskAppender:
         self._with_origins = False  # whether it has any
         self._beginning = False  # a lane is about to take the group
         self._spacing: asyncio.TimerHandle | None = None  # until a lane may
-        self._mending = mending.Mending(stream, data_dir, disk, threads, runtime, version, failed, self._mended)
+        self._mending = mending.Mending(at, self._mended)
         self._failures = 0  # in a row
         self._failed_at = 0.0
         self._closed = False
@@ -155,7 +144,8 @@ class DiskAppender:
 
     def check_removed(self) -> None:
         """Looks which files are gone, in case nobody could tell."""
-        for key in [key for key in self._state.files if not self._disk.exists(layout.file_of(self._data_dir, key))]:
+        at = self._at
+        for key in [key for key in self._state.files if not at.disk.exists(layout.file_of(at.data_dir, key))]:
             self._state.removed(key)
 
     async def seal(self) -> None:
@@ -202,7 +192,7 @@ class DiskAppender:
     def _measured_room(self) -> tuple[int, str]:
         """How many bytes more can be taken now, and what stands in the way of more."""
         try:
-            free = self._disk.free_bytes(self._data_dir)
+            free = self._at.disk.free_bytes(self._at.data_dir)
         except OSError as error:
             raise Full(f"the disk does not answer: {error.strerror}", 5.0) from error
         taken = self.buffered_bytes + sum(writing.group_bytes for writing in self._writing)
@@ -293,7 +283,8 @@ class DiskAppender:
         """Hands one group to the disk, and settles everyone who waits for it, whatever happens."""
         lane, new = writing.lane, writing.lane is None
         if lane is None:
-            lane = Lane(self._disk, self._data_dir, self.stream, self._runtime.lane_name(), self._runtime.seconds_of)
+            name = self._runtime.lane_name()
+            lane = Lane(self._at.disk, self._at.data_dir, self.stream, name, self._runtime.seconds_of)
         good_bytes = lane.file_bytes
         writing.since = self._runtime.monotonic()
         self._pace.begun(writing.since)
@@ -319,7 +310,7 @@ class DiskAppender:
         began = writing.since = self._runtime.monotonic()
         self._sealing += 1
         try:
-            segment = await self._threads.run(partial(lane.seal, self._version()))
+            segment = await self._threads.run(partial(lane.seal, self._at.version()))
         except Exception as error:  # of a bug too: what has been stored is to be delivered
             self._abandon(writing, lane, file_bytes, error, set())
             return
@@ -371,7 +362,7 @@ class DiskAppender:
         else:
             self._state.accepted += lane.next
             lane.close()
-        self._failed(f"writing to the buffer of '{self.stream}' failed: {error}")
+        self._at.failed(f"writing to the buffer of '{self.stream}' failed: {error}")
 
     def _mended(self, lane: Lane, segment: Segment | None, file_bytes: int) -> None:
         self._state.accepted += lane.next

@@ -12,9 +12,8 @@ from functools import partial
 
 from firehose.buffer import layout, recovery
 from firehose.buffer.lane import Lane
-from firehose.contracts import Disk
+from firehose.buffer.state import Workplace
 from firehose.model import Segment
-from firehose.runtime import Runtime, Threads
 
 MEND_SECONDS = 1.0
 ABANDONED_LIMIT = 4  # lanes that wait to be mended; at it nothing more is tried on this disk
@@ -25,24 +24,8 @@ class Mending:
     and the bytes of its file. None where there is no record in it, or where it has been delivered already.
     """
 
-    def __init__(
-        self,
-        stream: str,
-        data_dir: str,
-        disk: Disk,
-        threads: Threads,
-        runtime: Runtime,
-        version: Callable[[], int],
-        failed: Callable[[str], None],
-        mended: Callable[[Lane, Segment | None, int], None],
-    ) -> None:
-        self._stream = stream
-        self._data_dir = data_dir
-        self._disk = disk
-        self._threads = threads
-        self._runtime = runtime
-        self._version = version
-        self._failed = failed
+    def __init__(self, at: Workplace, mended: Callable[[Lane, Segment | None, int], None]) -> None:
+        self._at = at
         self._mended = mended
         self._doubtful: dict[Lane, set[str]] = {}  # and the source partitions whose newest origin each may hold
         self._tasks: set[asyncio.Task[None]] = set()
@@ -78,14 +61,14 @@ class Mending:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-        self._runtime.after(MEND_SECONDS, begin)
+        self._at.runtime.after(MEND_SECONDS, begin)
 
     async def _mend(self, lane: Lane, good_bytes: int) -> None:
         self.sealing += 1
         try:
-            segment = await self._threads.run(partial(self._made_whole, lane, good_bytes, self._version()))
+            segment = await self._at.threads.run(partial(self._made_whole, lane, good_bytes, self._at.version()))
         except Exception as error:  # a bug too must not leave it unmended for want of a second try
-            self._failed(f"mending the buffer of '{self._stream}' failed: {error}")
+            self._at.failed(f"mending the buffer of '{self._at.stream}' failed: {error}")
             self._later(lane, good_bytes)
             return
         finally:
@@ -96,8 +79,9 @@ class Mending:
 
     def _made_whole(self, lane: Lane, good_bytes: int, version: int) -> Segment | None:
         assert lane.open is not None
-        folder = layout.lane_folder(self._data_dir, self._stream, lane.name)
+        disk, data_dir, stream = self._at.disk, self._at.data_dir, self._at.stream
+        folder = layout.lane_folder(data_dir, stream, lane.name)
         first = lane.open.first
-        if not recovery.mend(self._disk, folder, lane.name, first, version, recovery.Recovered(), good_bytes):
+        if not recovery.mend(disk, folder, lane.name, first, version, recovery.Recovered(), good_bytes):
             return None
-        return recovery.read_segment(self._disk, self._data_dir, (self._stream, lane.name, first))
+        return recovery.read_segment(disk, data_dir, (stream, lane.name, first))

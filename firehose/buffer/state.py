@@ -1,11 +1,29 @@
-"""What an appender is told of its stream's bounds, and what it knows of the stream's buffer beside its open files."""
+"""What an appender is told: where its stream's buffer is, and its bounds. And what it knows of that buffer beside its
+open files.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from firehose.buffer import frame
+from firehose.contracts import Disk
 from firehose.model import Origin, Segment, SegmentKey
+from firehose.runtime import Runtime, Threads
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where a stream's buffer is, and what whoever writes it has to hand."""
+
+    stream: str
+    data_dir: str
+    disk: Disk
+    threads: Threads  # that wait for the disk
+    runtime: Runtime
+    version: Callable[[], int]  # of the stream's definition, now
+    failed: Callable[[str], None]  # told of each failure of the disk
 
 
 @dataclass(frozen=True, slots=True)

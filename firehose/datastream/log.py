@@ -23,7 +23,7 @@ from firehose.buffer.commit import Written
 from firehose.buffer.lane import Group
 from firehose.buffer.recovery import Recovered
 from firehose.buffer.retained import InUse, Lately, Marks, Retained, Room, Taken
-from firehose.buffer.state import Limits, State
+from firehose.buffer.state import Limits, State, Workplace
 from firehose.contracts import Disk, Full
 from firehose.datastream.model import GENERATION_BITS, Placed, Run, Shard
 from firehose.model import Records, Segment
@@ -324,20 +324,18 @@ class DiskShardLog:
         for segment, size in self.found.segments.items():
             state.sealed(segment, size)
         last_ms = self._kept[-1].newest() if self._kept else 0
-        return DiskAppender(
+        at = Workplace(
             self._shard,
             self._folder,
             logs.disk,
             logs.syncing,
             _ShardRuntime(logs.runtime, self._generation, last_ms),
-            Limits(logs.options.segment_bytes, inf, UNBOUNDED, logs.options.reserve_bytes, logs.options.commit_seconds),
             lambda: VERSION,
-            self._sealed,
             lambda said: logs.told.failed(f"{self._folder}: {said}"),
-            state,
-            self._wrote,
-            lanes=1,  # counters follow one another
         )
+        options = logs.options
+        limits = Limits(options.segment_bytes, inf, UNBOUNDED, options.reserve_bytes, options.commit_seconds)
+        return DiskAppender(at, limits, self._sealed, state, self._wrote, lanes=1)  # counters follow one another
 
 
 class _ShardRuntime(Runtime):

@@ -15,7 +15,7 @@ from firehose.buffer.appender import DiskAppender
 from firehose.buffer.cuts import CutOutbox, Gathering, Thresholds
 from firehose.buffer.ledger import read_book
 from firehose.buffer.outbox import DiskOutbox, Shelf
-from firehose.buffer.state import Limits, State
+from firehose.buffer.state import Limits, State, Workplace
 from firehose.contracts import Disk, Outbox
 from firehose.model import INTAKE_SCHEMA, Segment, SegmentKey, Totals
 from firehose.partitions import ActivePartitions
@@ -109,18 +109,9 @@ class DiskBuffer:
         return state
 
     def make_appender(self) -> DiskAppender:
-        return DiskAppender(
-            STREAM,
-            ROOT,
-            self.door(),
-            self.runtime.threads("sync", 1),
-            self.runtime,
-            self.limits,
-            lambda: self.version,
-            self._sealed,
-            self.failures.append,
-            self.state,
-        )
+        syncing = self.runtime.threads("sync", 1)
+        at = Workplace(STREAM, ROOT, self.door(), syncing, self.runtime, lambda: self.version, self.failures.append)
+        return DiskAppender(at, self.limits, self._sealed, self.state)
 
     def _sealed(self, segment: Segment) -> None:
         self.sealed.append(segment)
