@@ -30,8 +30,10 @@ BARE_ROWS = 64 * 1024  # that are sorted together where they go on without their
 class Baring(Protocol):
     """A step that needs rows with their records only one slice after the other."""
 
-    def bare(self, slices: Iterable[pa.RecordBatch]) -> Outcome:
-        """What becomes of the rows of several slices, at least one: those that go on go without their records."""
+    def bare_outcome(self, slices: Iterable[pa.RecordBatch]) -> Outcome:
+        """What becomes of the rows of several slices, at least one: those that go on go without their records. It may
+        go through the slices more than once, each time to their end.
+        """
         ...
 
 
@@ -52,24 +54,36 @@ async def bare(batch: Batch, step: Baring, threads: Threads) -> AsyncGenerator[O
 
 def _bare(slices: Iterator[pa.RecordBatch], step: Baring) -> Outcome | None:
     """The outcome of the next few slices; None behind the last."""
-    came: list[Passage] = []
-
-    def coming(first: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        size_bytes = 0
-        for rows in chain([first], slices):
-            came.append(Passage.of(rows))
-            yield came[-1].rows
-            size_bytes += rows.nbytes
-            if size_bytes >= SLICE_BYTES:
-                return
-
     first = next(slices, None)
     if first is None:
         return None
-    outcome = step.bare(coming(first))
-    verify(of_rows.together(passage.rows.select(["row", "part"]) for passage in came), outcome, type(step).__name__)
-    refused = pa.concat_tables([*(passage.refused.table for passage in came), outcome.refused.table])
+    few = _Few(chain([first], slices))
+    outcome = step.bare_outcome(few)
+    verify(of_rows.together(rows.select(["row", "part"]) for rows in few), outcome, type(step).__name__)
+    refused = pa.concat_tables([*(passage.refused.table for passage in few.came), outcome.refused.table])
     return replace(outcome, refused=Rejections(refused))
+
+
+class _Few:
+    """The rows that intake did not refuse, of so many slices that they are `SLICE_BYTES` together. The slices are read
+    while these are gone through for the first time.
+    """
+
+    def __init__(self, slices: Iterator[pa.RecordBatch]) -> None:
+        self.came: list[Passage] = []
+        self._slices = slices
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return (passage.rows for passage in self.came) if self.came else self._coming()
+
+    def _coming(self) -> Iterator[pa.RecordBatch]:
+        size_bytes = 0
+        for rows in self._slices:
+            self.came.append(Passage.of(rows))
+            yield self.came[-1].rows
+            size_bytes += rows.nbytes
+            if size_bytes >= SLICE_BYTES:
+                return
 
 
 async def in_order_bare(outcomes: AsyncGenerator[Outcome, None], threads: Threads) -> AsyncGenerator[Outcome, None]:

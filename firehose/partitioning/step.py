@@ -6,7 +6,7 @@ the outcome cannot be computed again, and is made durable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 
 import numpy as np
@@ -80,14 +80,13 @@ class Partition:
         codes, found = self.read([rows])
         return self.outcome(rows, codes, self._values(found))
 
-    def bare(self, slices: Iterable[pa.RecordBatch]) -> Outcome:
+    def bare_outcome(self, slices: Iterable[pa.RecordBatch]) -> Outcome:
         """The same of several slices, at least one, whose rows go on without their records. Each slice is read as it
         comes: its records are not joined with the others', and lie in the core's cache yet.
         """
-        came: list[pa.RecordBatch] = []
-        codes, found = self.read(_noted(slices, came))
-        rows = together(map(bare, came))
-        return self.outcome(rows, codes, self._values(found), lambda flags: _picked(came, flags))
+        codes, found = self.read(slices)
+        rows = together(map(bare, slices))
+        return self.outcome(rows, codes, self._values(found), lambda flags: _picked(slices, flags))
 
     def read(self, slices: Iterable[pa.RecordBatch]) -> tuple[Codes, Found]:
         return self._documents.read(slices)
@@ -132,13 +131,7 @@ class Partition:
         return -1 - flaws.setdefault(flaw, len(flaws))
 
 
-def _noted(slices: Iterable[pa.RecordBatch], came: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for rows in slices:
-        came.append(rows)
-        yield rows
-
-
-def _picked(slices: Sequence[pa.RecordBatch], flags: Flags) -> pa.RecordBatch:
+def _picked(slices: Iterable[pa.RecordBatch], flags: Flags) -> pa.RecordBatch:
     """The flagged rows of all the slices."""
     ends = np.cumsum([rows.num_rows for rows in slices])[:-1]
     return together(rows.filter(pa.array(own)) for rows, own in zip(slices, np.split(flags, ends), strict=True))

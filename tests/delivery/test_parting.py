@@ -78,7 +78,7 @@ def test_nothing_to_part() -> None:
 class Loses:
     """Lets a row vanish."""
 
-    def bare(self, slices: Iterable[pa.RecordBatch]) -> Outcome:
+    def bare_outcome(self, slices: Iterable[pa.RecordBatch]) -> Outcome:
         return Outcome(bare(pa.concat_batches([Passage.of(one).rows for one in slices]).slice(1)))
 
 

@@ -55,7 +55,7 @@ def test_slices_without_their_records(given_slices: list[list[bytes]], is_handed
     expected, made = (working(prefix, site(Inline()), queries={"c": ".c"}, limit=2) for _ in range(2))
     assert isinstance(expected, Partition)
     assert isinstance(made, Partition)
-    together, apart = expected(whole), made.bare(iter(slices))
+    together, apart = expected(whole), made.bare_outcome(slices)
     assert apart.rows.to_pylist() == bare(together.rows).to_pylist()
     assert apart.refused.table.equals(together.refused.table)
 
