@@ -9,7 +9,7 @@ is not one. Where AWS gives a batch up after 413 without a trace, its records ar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -26,7 +26,7 @@ from firehose.model import Batch, Receipt, Rejections
 from firehose.parcels import Arrived, Bounds, Parcel, parcels
 from firehose.posting import REDIRECTS, Answer, Failed, Kind, Posting, PostingOptions, Url, shown
 from firehose.registry import Site
-from firehose.stream_config import DestinationBlock, StreamConfig
+from firehose.stream_config import DestinationBlock
 
 BODY_BYTES = 16 << 20  # before compression, the envelope aside; AWS goes to 64 MiB: each delivery under way holds one
 BODY_RECORDS = 10_000
@@ -69,6 +69,7 @@ STATUS_WAYS_OUT = {
 class HttpOptions(DestinationBlock, PostingOptions):
     """`type: http`."""
 
+    LETTERS: ClassVar[bool] = False
     RETRY_SECONDS: ClassVar[float | None] = 300
 
     type: Literal["http"] = "http"
@@ -106,10 +107,6 @@ class HttpOptions(DestinationBlock, PostingOptions):
         if wrong:
             raise ValueError(f"the header {wrong[0]} is set by the destination; leave it out")
         return self
-
-    def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
-        if stream.is_errors(self):
-            yield "type", "dead letters are objects: choose s3 or folder"
 
     def place(self) -> tuple[str, ...]:
         return (self.type, shown(self.url))

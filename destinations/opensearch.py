@@ -35,7 +35,7 @@ from firehose.parcels import Arrived, Bounds, Parcel, parcels
 from firehose.posting import REDIRECTS, Answer
 from firehose.registry import Site
 from firehose.rows import refused_each
-from firehose.stream_config import DestinationBlock, StreamConfig
+from firehose.stream_config import DestinationBlock
 
 T = TypeVar("T")
 AT_ONCE = 4  # requests of one batch
@@ -59,6 +59,7 @@ ITEM_WAYS_OUT = {
 class OpenSearchOptions(DestinationBlock, ClusterOptions):
     """`type: opensearch`."""
 
+    LETTERS: ClassVar[bool] = False
     RETRY_SECONDS: ClassVar[float | None] = 300
 
     type: Literal["opensearch"] = "opensearch"
@@ -83,10 +84,6 @@ class OpenSearchOptions(DestinationBlock, ClusterOptions):
     @property
     def rotation(self) -> Rotation:
         return "none" if self.data_stream else self.index_rotation
-
-    def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
-        if stream.is_errors(self):
-            yield "type", "dead letters are objects: choose s3 or folder"
 
     def place(self) -> tuple[str, ...]:
         return (self.type, self.endpoint, self.index)

@@ -65,6 +65,7 @@ class StagingOptions(S3Options):
 class RedshiftOptions(DestinationBlock, ClusterOptions, CopyOptions):
     """`type: redshift`."""
 
+    LETTERS: ClassVar[bool] = False
     RETRY_SECONDS: ClassVar[float | None] = 3600
 
     type: Literal["redshift"] = "redshift"
@@ -75,11 +76,8 @@ class RedshiftOptions(DestinationBlock, ClusterOptions, CopyOptions):
     copy_timeout_seconds: Seconds = 3600
 
     def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
-        if self is stream.errors:
-            yield "type", "dead letters are objects: choose s3 or folder"
-            return
-        wrong = list(self._problems_of_staging(stream))
-        yield from wrong
+        yield from super().problems(stream)
+        yield from self._problems_of_staging(stream)
         if self.credentials() is None:
             yield "iam_role", "says as whom the cluster reads the bucket; give it, or access keys in staging"
         for message in self.mismatches(self.staging.compression, self.staging.format.type):

@@ -9,7 +9,6 @@ arrived what was not acknowledged, nor tell the token.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -30,7 +29,7 @@ from firehose.model import Batch, Receipt, Rejections
 from firehose.parcels import Arrived, Bounds, Parcel, Sizes, parcels
 from firehose.posting import Posting, PostingOptions, Url, shown
 from firehose.registry import Site
-from firehose.stream_config import DestinationBlock, StreamConfig
+from firehose.stream_config import DestinationBlock
 
 NAMESPACE = UUID("3a5e7a52-6f0b-5b0c-8d6e-0f0f3c1d9b7e")
 REQUEST_RECORDS = 100_000
@@ -42,6 +41,7 @@ NO_EVENT = "the record is not one HEC event or several, JSON objects with an eve
 class SplunkOptions(DestinationBlock, PostingOptions):
     """`type: splunk`."""
 
+    LETTERS: ClassVar[bool] = False
     RETRY_SECONDS: ClassVar[float | None] = 300
     INTERVAL_SECONDS: ClassVar[float] = 60
 
@@ -67,10 +67,6 @@ class SplunkOptions(DestinationBlock, PostingOptions):
         if "?" in given or hec.COLLECTOR in given:
             raise ValueError(f"ends before {hec.COLLECTOR}, as in https://splunk.example:8088")
         return given.rstrip("/")
-
-    def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
-        if stream.is_errors(self):
-            yield "type", "dead letters are objects: choose s3 or folder"
 
     def place(self) -> tuple[str, ...]:
         return (self.type, shown(self.hec_endpoint))

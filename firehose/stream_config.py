@@ -40,6 +40,7 @@ class RetryOptions(Block):
 class DestinationBlock(Block):
     """What every destination's block may say. A plug-in's options derive from it."""
 
+    LETTERS: ClassVar[bool] = True  # whether it can be an error output
     PARTITIONS: ClassVar[bool] = False  # whether dynamic partitions are delivered each by itself
     CONNECTION: ClassVar[tuple[str, ...]] = ()  # keys that say how to reach the far side, and as whom
     RETRY_SECONDS: ClassVar[float | None] = None  # how long a failing delivery is tried where nothing else is said
@@ -53,7 +54,8 @@ class DestinationBlock(Block):
 
     def problems(self, stream: StreamConfig) -> Iterator[tuple[str, str]]:
         """What is wrong with the block in this stream's company: key and message. Dots lead to a key within."""
-        yield from ()
+        if not self.LETTERS and stream.is_errors(self):
+            yield "type", "dead letters are objects: choose s3 or folder"
 
     def beside(self, destinations: Iterable[DestinationBlock]) -> Self:
         """The block as the error output of a stream with these destinations."""

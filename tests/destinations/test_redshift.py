@@ -75,11 +75,6 @@ def test_places_of_their_own() -> None:
     assert "gives its objects the names" in problems(objects, block())
 
 
-def test_no_error_output() -> None:
-    """Dead letters are no rows."""
-    assert "dead letters are objects" in problems({"type": "folder", "path": "out"}, errors=block())
-
-
 def test_secrets_stay_hidden() -> None:
     """No password shows where options are printed."""
     assert "hush" not in repr(RedshiftOptions.model_validate(block()))
