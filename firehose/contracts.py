@@ -324,7 +324,7 @@ class Disk(Protocol):
         """
         ...
 
-    def lock(self, path: str, wait: bool = False) -> Lock | None:
+    def lock(self, path: str) -> Lock | None:
         """An exclusive lock on a file or folder, held until closed or the process ends; None where another has it."""
         ...
 

@@ -43,9 +43,9 @@ class GatedDisk(FlakyDisk):
         assert self.gate.wait(300)
         super().rename(source, target)
 
-    def lock(self, path: str, wait: bool = False) -> Lock | None:
+    def lock(self, path: str) -> Lock | None:
         self.before_lock()
-        return super().lock(path, wait)
+        return super().lock(path)
 
 
 @dataclass

@@ -119,11 +119,11 @@ class LocalDisk:
                 shown = name if below == "." else f"{below}/{name}"
                 yield Stored(shown, found.st_size, found.st_mtime_ns // 1_000_000)
 
-    def lock(self, path: str, wait: bool = False) -> Lock | None:
+    def lock(self, path: str) -> Lock | None:
         flags = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return None

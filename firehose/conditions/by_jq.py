@@ -33,10 +33,6 @@ SAID_CHARACTERS = 1000  # of jq's complaint: it may quote the whole record
 JQ_SECONDS = 20.0  # for a megabyte of documents
 
 
-class Bad(Exception):
-    """Why a document cannot be judged."""
-
-
 class Distinct:
     """Reads rows for what the query looks at."""
 

@@ -1,0 +1,1 @@
+"""The front door: connections, the protocols on them, and who may come in."""

@@ -1,1 +1,1 @@
-"""What `destinations/opensearch.py` sends to OpenSearch and Elasticsearch, and how it reads what they answer. Pure."""
+"""What the OpenSearch destination is made of: documents and their indices, the way to a cluster, what it answers."""

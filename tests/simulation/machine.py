@@ -160,7 +160,7 @@ class Door:
     def tree(self, path: str) -> Iterator[Stored]:
         return self._step("list", path).tree(path)
 
-    def lock(self, path: str, wait: bool = False) -> Lock | None:
+    def lock(self, path: str) -> Lock | None:
         self._process.check()
         lock = self._machine.disk.lock(path)
         if lock is not None:

@@ -231,7 +231,7 @@ class FaultyDisk:
         found = self._find(path)
         return _files(found, "") if isinstance(found, Folder) else iter(())
 
-    def lock(self, path: str, wait: bool = False) -> Lock | None:
+    def lock(self, path: str) -> Lock | None:
         if path in self.locks:
             return None
         self.locks.add(path)

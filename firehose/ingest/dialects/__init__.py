@@ -1,0 +1,1 @@
+"""What producers say on the wire: one file for each dialect."""
