@@ -1,4 +1,4 @@
-"""Which stream, and which consumer, a request means: their ARNs and their names, and the answer where there is none.
+"""Which stream, and which consumer, a request means: their ARNs and their names.
 
 Source: data-streams.md sections 2 and 2.5. AWS finds the account and the region of an ARN in the host name; behind an
 endpoint of our own both must be looked at here, and what is another's does not exist.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firehose.datastream.model import Consumer
+from firehose.datastream.refusals import invalid, no_stream
 from firehose.http.aws_json import ApiError
 
 _STREAM = re.compile(r"arn:aws[^:]*:kinesis:([^:]*):(\d{12}):stream/([a-zA-Z0-9_.-]{1,128})")
@@ -99,21 +100,3 @@ class Account:
     def too_fast(self, stream: str, shard: str) -> ApiError:
         message = f"Rate exceeded for shard {shard} in stream {stream} under account {self.account_id}."
         return ApiError("ProvisionedThroughputExceededException", message)
-
-
-def invalid(message: str) -> ApiError:
-    return ApiError("InvalidArgumentException", message)
-
-
-def not_found(message: str) -> ApiError:
-    return ApiError("ResourceNotFoundException", message)
-
-
-def no_stream(stream: str, account_id: str) -> ApiError:
-    return not_found(f"Stream {stream} under account {account_id} not found.")
-
-
-def check_dry_run(asked: bool | None) -> None:
-    """Raises `ApiError` for a request that only wanted to know whether it would succeed. Comes last."""
-    if asked:
-        raise ApiError("DryRunOperationException", "The request would have succeeded, but DryRun is set.")

@@ -16,8 +16,8 @@ from hashlib import blake2b
 from itertools import count
 from struct import Struct
 
-from firehose.datastream.arns import invalid
 from firehose.datastream.model import Definition
+from firehose.datastream.refusals import invalid
 from firehose.http.aws_json import ApiError
 from firehose.runtime import Runtime, utc
 

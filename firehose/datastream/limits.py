@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 
-MIB = 1 << 20
+from firehose.blocks import MIB
+
 KEYS = 20_000  # as many as an account has shards; past it, who was quiet longest is forgotten
 
 

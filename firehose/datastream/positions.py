@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from firehose.datastream import sequence
-from firehose.datastream.arns import Account, invalid, not_found
+from firehose.datastream.arns import Account
 from firehose.datastream.contracts import DataStream, ShardLog
 from firehose.datastream.model import Shard
+from firehose.datastream.refusals import invalid, not_found
 from firehose.http.aws_json import ApiError
 
 SKEW_MS = 100  # how far ahead of ours a client's clock may be

@@ -94,7 +94,7 @@ class LiveStreams:
         """Makes the streams of the file what it says. Raises OSError."""
         for name, stream in list(self.named.items()):
             if name not in configs and stream.definition.declared:
-                await stream.change(partial(_undeclared))
+                await stream.change(_undeclared)
                 stream.limit_bytes = self._limit_bytes(None)
         for name, config in configs.items():
             await self._follow(name, config)
@@ -154,7 +154,7 @@ class LiveStreams:
 
 
 def _declared(config: DataStreamConfig, id: str, now_ms: int) -> Definition:
-    return replace(_written(config, Definition(config.name, id, now_ms, "CREATING", config.mode)), declared=True)
+    return _written(config, Definition(config.name, id, now_ms, "CREATING", config.mode))
 
 
 def _undeclared(kept: Kept) -> Kept:

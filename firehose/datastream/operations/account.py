@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from firehose.datastream.arns import invalid
 from firehose.datastream.operations.control import Answer, Control, Request
+from firehose.datastream.refusals import invalid
 from firehose.http.codec import CodedOperation, Millis
 
 COMMITMENT, STATUS = "MinimumThroughputBillingCommitment", "Status"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from firehose.datastream import tokens
-from firehose.datastream.arns import consumer_arn, invalid
+from firehose.datastream.arns import consumer_arn
 from firehose.datastream.definitions import Kept
 from firehose.datastream.live import LiveStream
 from firehose.datastream.model import Consumer, Definition
 from firehose.datastream.operations import describing
-from firehose.datastream.operations.control import Answer, Control, Request, in_use, over_limit, updated
-from firehose.datastream.operations.resources import consumer_in, no_consumer
+from firehose.datastream.operations.control import Answer, Control, Request, updated
+from firehose.datastream.operations.resources import consumer_in
 from firehose.datastream.operations.tags import checked
+from firehose.datastream.refusals import in_use, invalid, no_consumer, over_limit
 from firehose.http.codec import CodedOperation
 
 CONSUMERS_LIMIT = 20  # of one stream
@@ -126,9 +128,7 @@ class Consumers:
 
 def _leaving(consumer: Consumer, kept: Kept) -> Kept:
     left = (
-        Consumer(one.name, one.created_ms, "DELETING", one.tags, one.policy)
-        if (one.name, one.created_ms) == (consumer.name, consumer.created_ms)
-        else one
+        replace(one, status="DELETING") if (one.name, one.created_ms) == (consumer.name, consumer.created_ms) else one
         for one in kept.definition.consumers
     )
     return updated(kept, consumers=tuple(left))

@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from firehose import observe
-from firehose.datastream import shapes
+from firehose.datastream import sequence, shapes
 from firehose.datastream.arns import Account
 from firehose.datastream.definitions import Kept
 from firehose.datastream.live import Gone, LiveStream
 from firehose.datastream.model import Definition
 from firehose.datastream.operations.pace import Pace
+from firehose.datastream.refusals import in_use, invalid, over_limit
 from firehose.datastream.streams import LiveStreams
 from firehose.http.aws_json import ApiError, slow_down
 from firehose.http.codec import Codec, CodedOperation
@@ -92,6 +93,13 @@ class Control:
                 "limits and how to request higher limits."
             )
 
+    def room_on_demand(self) -> None:
+        """Raises `ApiError` where the account has as many streams on demand as it may have."""
+        found, limit = self.streams.named.values(), self.streams.defaults.on_demand_limit
+        if sum(one.definition.mode == "ON_DEMAND" for one in found) >= limit:
+            account = self.account.account_id
+            raise over_limit(f"Account {account} has {limit} streams in ON_DEMAND mode already, the most there may be.")
+
     def seldom(self, operation: str, definition: Definition, most: int) -> None:
         """Raises `ApiError` at one call too many in a stream's 24 hours, where AWS's limits are asked for."""
         if definition.limits == "aws" and not self._pace.day(operation, definition.id, most):
@@ -139,15 +147,9 @@ def updated(kept: Kept, **members: Any) -> Kept:
     return replace(kept, definition=replace(kept.definition, **members))
 
 
-def in_use(message: str) -> ApiError:
-    return ApiError("ResourceInUseException", message)
-
-
-def over_limit(message: str) -> ApiError:
-    return ApiError("LimitExceededException", message)
-
-
-def broken(value: object, member: str, rule: str) -> ApiError:
-    """A constraint that the service model does not tell of, in the words of those that it does."""
-    said = f"Value '{value}' at '{member}' failed to satisfy constraint: Member must {rule}"
-    return ApiError("ValidationException", f"1 validation error detected: {said}")
+def shard_number(text: str) -> int:
+    """The number in the id of the shard behind which a listing begins. Raises `ApiError`."""
+    number = sequence.shard_number(text)
+    if number is None:
+        raise invalid(f"'{text}' is not the id of a shard.")
+    return number

@@ -33,11 +33,14 @@ def shard(one: Shard) -> dict[str, Any]:
     }
 
 
+def names(stream: str, account: Account) -> dict[str, str]:
+    return {"StreamName": stream, "StreamARN": str(account.stream_arn(stream))}
+
+
 def summary(definition: Definition, account: Account) -> dict[str, Any]:
     """As in a list of streams."""
     return {
-        "StreamName": definition.name,
-        "StreamARN": str(account.stream_arn(definition.name)),
+        **names(definition.name, account),
         "StreamStatus": definition.status,
         "StreamModeDetails": {"StreamMode": definition.mode},
         "StreamCreationTimestamp": Millis(definition.created_ms),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
-from firehose.datastream import sequence, tokens
-from firehose.datastream.arns import invalid
+from firehose.datastream import tokens
 from firehose.datastream.definitions import Kept
 from firehose.datastream.model import Definition, Mode
 from firehose.datastream.operations import describing
-from firehose.datastream.operations.control import Answer, Control, Request, broken, in_use, over_limit, updated
+from firehose.datastream.operations.control import Answer, Control, Request, shard_number, updated
 from firehose.datastream.operations.tags import checked
+from firehose.datastream.refusals import broken, in_use, invalid, over_limit
 from firehose.datastream.streams import ON_DEMAND_SHARDS
 from firehose.http.codec import CodedOperation
 
@@ -45,7 +46,7 @@ class Lifecycle:
         default = "ON_DEMAND" if count is None else "PROVISIONED"
         mode: Mode = request.get(MODE, {}).get("StreamMode", default)
         if count is not None and count > SHARDS_LIMIT:
-            raise broken(count, "shardCount", f"have value less than or equal to {SHARDS_LIMIT}")
+            raise broken(f"Value '{count}'", "shardCount", f"have value less than or equal to {SHARDS_LIMIT}")
         if mode == "PROVISIONED" and count is None:
             raise invalid("ShardCount must be given for a stream in PROVISIONED mode.")
         if mode == "ON_DEMAND" and count is not None:
@@ -78,13 +79,11 @@ class Lifecycle:
         account = self._account.account_id
         if name in self._streams.named:
             raise in_use(f"Stream {name} under account {account} already exists.")
-        found = [stream.definition for stream in self._streams.named.values()]
-        creating = sum(one.status == "CREATING" for one in found)
+        creating = sum(one.definition.status == "CREATING" for one in self._streams.named.values())
         if self._streams.defaults.limits == "aws" and creating >= CREATING_LIMIT:
             raise over_limit(f"Account {account} has {creating} streams in CREATING already, the most there may be.")
-        limit = self._streams.defaults.on_demand_limit
-        if mode == "ON_DEMAND" and sum(one.mode == mode for one in found) >= limit:
-            raise over_limit(f"Account {account} has {limit} streams in ON_DEMAND mode already, the most there may be.")
+        if mode == "ON_DEMAND":
+            self._control.room_on_demand()
         self._control.room_for(shards)
 
     async def delete(self, request: Request) -> None:
@@ -103,14 +102,14 @@ class Lifecycle:
                 f"DeleteStream can't delete {account}:{name} because there are consumers associated with this data "
                 f"stream. To delete {name} anyway, set the EnforceConsumerDeletion parameter to true in your request."
             )
-        return Kept(updated(kept, status="DELETING", consumers=()).definition, (), kept.trimmed_ms)
+        return replace(updated(kept, status="DELETING", consumers=()), steps=())
 
     async def describe(self, request: Request) -> Answer:
         stream = self._control.stream(request)
         shards = describing.listed(stream)
         after = request.get("ExclusiveStartShardId")
         if after is not None:
-            shards = [one for one in shards if one.number > shard_named(after)]
+            shards = [one for one in shards if one.number > shard_number(after)]
         limit = min(request.get("Limit", SHARDS_PAGE), SHARDS_PAGE)
         return {
             "StreamDescription": {
@@ -152,11 +151,3 @@ class Lifecycle:
             "NextToken": tokens.token("ListStreams", now_ms, after=page[-1]) if more else None,
             "StreamSummaries": [describing.summary(one, self._account) for one in found],
         }
-
-
-def shard_named(text: str) -> int:
-    """The number in a shard's id. Raises `ApiError`."""
-    number = sequence.shard_number(text)
-    if number is None:
-        raise invalid(f"'{text}' is not the id of a shard.")
-    return number

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from functools import partial
 
-from firehose.datastream.arns import invalid, not_found
 from firehose.datastream.model import Definition
-from firehose.datastream.operations.control import Answer, Control, Request, in_use
+from firehose.datastream.operations.control import Answer, Control, Request
 from firehose.datastream.operations.resources import Resource, Resources
+from firehose.datastream.refusals import in_use, invalid, not_found
 from firehose.http.codec import CodedOperation
 
 POLICY_BYTES = 20_480

@@ -15,9 +15,10 @@ import msgspec
 from pybase64 import b64decode
 
 from firehose.datastream import shapes
-from firehose.datastream.arns import Account, invalid
+from firehose.datastream.arns import Account
 from firehose.datastream.contracts import DataStreams
 from firehose.datastream.model import Definition
+from firehose.datastream.refusals import broken, invalid
 from firehose.datastream.sequence import KEY_SPACE
 from firehose.http import cbor
 from firehose.http.aws_json import ApiError
@@ -192,6 +193,4 @@ def check(put: Put, definition: Definition) -> None:
 
 
 def _broken(value: str, put: Put, row: int, member: str, rule: str) -> ApiError:
-    path = member if put.single else f"records.{row + 1}.member.{member}"
-    message = f"1 validation error detected: {value} at '{path}' failed to satisfy constraint: Member must {rule}"
-    return ApiError("ValidationException", message)
+    return broken(value, member if put.single else f"records.{row + 1}.member.{member}", rule)

@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 
 from firehose.datastream import shapes
-from firehose.datastream.arns import Account, check_dry_run, invalid
+from firehose.datastream.arns import Account
 from firehose.datastream.contracts import DataStream, DataStreams
 from firehose.datastream.encoding import children, encoding
 from firehose.datastream.iterators import Iterators, Place
 from firehose.datastream.limits import ReadLimits
 from firehose.datastream.pages import Pages, Wanted
 from firehose.datastream.positions import Start, shard_named, shard_of
+from firehose.datastream.refusals import check_dry_run, invalid
 from firehose.http.codec import Codec, CodedOperation, JsonCodec, Pieces
 from firehose.runtime import Runtime
 

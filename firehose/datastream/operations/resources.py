@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from firehose.datastream.arns import Account, ConsumerArn, consumer_arn, not_found, stream_arn
+from firehose.datastream.arns import Account, ConsumerArn, consumer_arn, stream_arn
 from firehose.datastream.definitions import Kept
 from firehose.datastream.live import LiveStream
 from firehose.datastream.model import Consumer, Definition
 from firehose.datastream.operations.control import Control, updated
+from firehose.datastream.refusals import no_consumer, not_found
 
 Allow = Callable[[Definition, bool], None]  # whether the stream, or (True) a consumer of it, may be changed; or raises
 
@@ -64,7 +65,3 @@ def consumer_in(definition: Definition, arn: ConsumerArn) -> Consumer:
         if arn.names(consumer):
             return consumer
     raise no_consumer(arn.consumer, definition.name)
-
-
-def no_consumer(consumer: str, stream: str) -> Exception:
-    return not_found(f"Consumer {consumer} under stream {stream} not found.")

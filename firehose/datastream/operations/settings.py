@@ -10,11 +10,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from firehose.datastream.arns import invalid
 from firehose.datastream.definitions import Kept
 from firehose.datastream.model import Definition
 from firehose.datastream.operations import describing
-from firehose.datastream.operations.control import Answer, Control, Request, over_limit, updated
+from firehose.datastream.operations.account import STATUS
+from firehose.datastream.operations.control import Answer, Control, Request, updated
+from firehose.datastream.refusals import invalid
 from firehose.datastream.streams import retained
 from firehose.http.aws_json import ApiError
 from firehose.http.codec import CodedOperation
@@ -73,9 +74,8 @@ class Settings:
             return kept
         if definition.distribution == "AUTO":
             raise invalid(f"Stream {definition.name} distributes its records by itself, which needs ON_DEMAND mode.")
-        limit, found = self._control.streams.defaults.on_demand_limit, self._control.streams.named.values()
-        if mode == "ON_DEMAND" and sum(one.definition.mode == mode for one in found) >= limit:
-            raise over_limit(f"There are {limit} streams in ON_DEMAND mode already, the most there may be.")
+        if mode == "ON_DEMAND":
+            self._control.room_on_demand()
         self._control.seldom("UpdateStreamMode", definition, MODES_PER_DAY)
         return updated(kept, status="UPDATING", mode=mode, warm_mib_per_second=warm or 0)
 
@@ -86,8 +86,7 @@ class Settings:
         warm, stream = request["WarmThroughputMiBps"], self._control.stream(request)
         await stream.change(partial(self._warm, warm))
         return {
-            "StreamARN": str(self._account.stream_arn(stream.definition.name)),
-            "StreamName": stream.definition.name,
+            **describing.names(stream.definition.name, self._account),
             "WarmThroughput": describing.warm_throughput(stream.definition),
         }
 
@@ -97,7 +96,7 @@ class Settings:
             name, account = kept.definition.name, self._account.account_id
             message = f"Request is invalid. Stream {name} under account {account} is in Provisioned mode."
             raise ApiError("ValidationException", message)
-        if self._control.streams.account.get("Status") != "ENABLED":
+        if self._control.streams.account.get(STATUS) != "ENABLED":
             raise invalid("Warm throughput needs the account's MinimumThroughputBillingCommitment to be ENABLED.")
         if warm > MOST_WARM_MIB:
             raise invalid(f"WarmThroughputMiBps must not be above {MOST_WARM_MIB}, and is {warm}.")
@@ -166,8 +165,7 @@ class Settings:
 
         await stream.change(change)
         return {
-            "StreamName": stream.definition.name,
-            "StreamARN": str(self._account.stream_arn(stream.definition.name)),
+            **describing.names(stream.definition.name, self._account),
             "CurrentShardLevelMetrics": list(before[0].metrics),
             "DesiredShardLevelMetrics": list(stream.definition.metrics),
         }

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from firehose.data_stream_config import STREAM_SHARDS
 from firehose.datastream import lineage, sequence, tokens
-from firehose.datastream.arns import invalid, not_found
 from firehose.datastream.definitions import Kept
 from firehose.datastream.lineage import Step
 from firehose.datastream.live import LiveStream
 from firehose.datastream.model import Definition, Shard
 from firehose.datastream.operations import describing
-from firehose.datastream.operations.control import Answer, Control, Request, over_limit, updated
-from firehose.datastream.operations.lifecycle import shard_named
+from firehose.datastream.operations.control import Answer, Control, Request, shard_number, updated
+from firehose.datastream.refusals import invalid, not_found, over_limit
 from firehose.http.codec import CodedOperation
 
 LIST_PAGE = 1000
@@ -75,7 +75,7 @@ class Shards:
             "created": request.get("StreamCreationTimestamp"),
             "type": chosen[TYPE],
             "ms": _time(chosen),
-            "after": max(_after(chosen), -1 if after is None else shard_named(after)),
+            "after": max(_after(chosen), -1 if after is None else shard_number(after)),
         }
 
     async def split(self, request: Request) -> None:
@@ -120,10 +120,8 @@ class Shards:
             return self._counting(target, counts[0], kept)
 
         await stream.change(change)
-        name = stream.definition.name
         return {
-            "StreamName": name,
-            "StreamARN": str(self._account.stream_arn(name)),
+            **describing.names(stream.definition.name, self._account),
             "CurrentShardCount": counts[0],
             "TargetShardCount": target,
         }
@@ -167,7 +165,7 @@ class Shards:
 
 
 def _resharding(kept: Kept, steps: Sequence[Step]) -> Kept:
-    return Kept(updated(kept, status="UPDATING").definition, tuple(steps), kept.trimmed_ms)
+    return replace(updated(kept, status="UPDATING"), steps=tuple(steps))
 
 
 def _time(chosen: Request) -> int | None:
@@ -185,7 +183,7 @@ def _after(chosen: Request) -> int:
         return -1
     if "ShardId" not in chosen:
         raise invalid("Must specify ShardId in ShardFilter of type AFTER_SHARD_ID.")
-    return shard_named(chosen["ShardId"])
+    return shard_number(chosen["ShardId"])
 
 
 def _filtered(stream: LiveStream, asked: Request) -> list[Shard]:

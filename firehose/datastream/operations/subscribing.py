@@ -11,14 +11,17 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
 from typing import Any
 
+from firehose.blocks import MIB
 from firehose.datastream import event_stream, sequence, shapes
-from firehose.datastream.arns import Account, ConsumerArn, check_dry_run, consumer_arn, invalid, not_found
+from firehose.datastream.arns import Account, ConsumerArn, consumer_arn
 from firehose.datastream.contracts import DataStream, DataStreams, ShardLog
 from firehose.datastream.encoding import JSON, children
-from firehose.datastream.limits import MIB, Meter
+from firehose.datastream.limits import Meter
 from firehose.datastream.model import Definition, Shard
+from firehose.datastream.operations.resources import consumer_in
 from firehose.datastream.pages import Found, Page, Pages, Wanted
 from firehose.datastream.positions import Start, no_shard, shard_named, shard_of
+from firehose.datastream.refusals import check_dry_run, in_use, invalid, no_consumer, over_limit
 from firehose.http.aws_json import ApiError
 from firehose.http.codec import JsonCodec, StreamingOperation
 from firehose.runtime import Runtime
@@ -106,22 +109,18 @@ class Subscribing:
         return stream
 
     def _check_consumer(self, stream: DataStream, arn: ConsumerArn) -> None:
-        consumer = next((one for one in stream.definition.consumers if arn.names(one)), None)
-        if consumer is None:
-            raise no_consumer(arn)
-        if consumer.status != "ACTIVE":
-            raise ApiError(
-                "ResourceInUseException",
+        if consumer_in(stream.definition, arn).status != "ACTIVE":
+            raise in_use(
                 f"Consumer {arn.consumer} with creation timestamp {arn.created_s} under stream: {arn.stream.stream} , "
-                f"account {self.account.account_id} is not in ACTIVE status.",
+                f"account {self.account.account_id} is not in ACTIVE status."
             )
 
     def _check_rate(self, key: Key, stream: DataStream) -> None:
         if stream.definition.limits == "aws" and not self._calls.call(key):
-            raise ApiError("LimitExceededException", f"Rate exceeded for consumer {key[0]}.")
+            raise over_limit(f"Rate exceeded for consumer {key[0]}.")
         active = self._active.get(key)
         if active is not None and self.runtime.monotonic() < active.began + TAKE_OVER_SECONDS:
-            raise ApiError("ResourceInUseException", self.another(key))
+            raise in_use(self.another(key))
 
 
 class Subscription:
@@ -178,11 +177,11 @@ class Subscription:
         """Why it must not go on."""
         arn, number = self.key
         if self._taken_over.is_set():
-            return ApiError("ResourceInUseException", self._room.another(self.key))
+            return in_use(self._room.another(self.key))
         if not self._room.exists(self._stream):
             return self._room.account.no_stream(arn.stream.stream)
         if not any(arn.names(one) and one.status != "DELETING" for one in definition.consumers):
-            return no_consumer(arn)
+            return no_consumer(arn.consumer, arn.stream.stream)
         if not any(shard.number == number for shard in definition.shards):
             return no_shard(number, definition.name, self._room.account)
         return None
@@ -238,7 +237,3 @@ class Subscription:
             for wait in waits:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
-
-
-def no_consumer(arn: ConsumerArn) -> ApiError:
-    return not_found(f"Consumer {arn.consumer} under stream {arn.stream.stream} not found.")

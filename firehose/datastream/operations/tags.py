@@ -6,11 +6,11 @@ import re
 from collections.abc import Container, Mapping
 from functools import partial
 
-from firehose.datastream.arns import invalid
 from firehose.datastream.definitions import Kept
 from firehose.datastream.model import Definition
 from firehose.datastream.operations.control import Answer, Control, Request, updated
 from firehose.datastream.operations.resources import Resources
+from firehose.datastream.refusals import invalid
 from firehose.http.codec import CodedOperation
 
 TAGS_LIMIT = 50  # of one stream or consumer

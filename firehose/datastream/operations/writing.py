@@ -17,12 +17,13 @@ import pyarrow as pa
 
 from firehose.contracts import Unavailable
 from firehose.datastream import sequence
-from firehose.datastream.arns import Account, check_dry_run, invalid
+from firehose.datastream.arns import Account
 from firehose.datastream.contracts import DataStream, DataStreams, Moved
 from firehose.datastream.gathering import SINGLE_BYTES, Gathering, batch_of
 from firehose.datastream.limits import WriteLimits
 from firehose.datastream.model import Placed, Shard
 from firehose.datastream.operations.puts import Put, PutRequests, check
+from firehose.datastream.refusals import check_dry_run, invalid
 from firehose.datastream.routing import Groups, Router, Rows
 from firehose.http.aws_json import ApiError, slow_down
 from firehose.http.codec import Codec, CodedOperation, JsonCodec
