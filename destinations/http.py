@@ -22,6 +22,7 @@ from firehose import aws, observe
 from firehose.authorization import Auth, NoToken, signature
 from firehose.contracts import Memo, Retry
 from firehose.endpoint_bodies import BODIES
+from firehose.hidden import Hidden
 from firehose.model import Batch, Receipt, Rejections
 from firehose.parcels import Arrived, Bounds, Parcel, parcels
 from firehose.posting import REDIRECTS, Answer, Failed, Kind, Posting, PostingOptions, Url, shown
@@ -32,7 +33,6 @@ BODY_BYTES = 16 << 20  # before compression, the envelope aside; AWS goes to 64 
 BODY_RECORDS = 10_000
 AGENT = "Amazon Kinesis Data Firehose Agent/1.0"  # receivers look for it
 TOO_LARGE = 413
-SECRET_CHARACTERS = 4  # of a key: what is shorter hides nothing, and would spoil every other word
 HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}$"
 OURS = {"content-length", "content-type", "content-encoding", "host", "transfer-encoding", "connection", "user-agent"}
 CODES: Mapping[Kind, str] = {
@@ -137,8 +137,7 @@ class Http:
         self._body = BODIES[options.body]
         self._bounds = Bounds(BODY_RECORDS, BODY_BYTES, self._body.sizes)
         self._fixed = _fixed_headers(options, site)
-        secrets = [*options.headers.values(), *([options.access_key] if options.access_key else [])]
-        self._secrets = [text for one in secrets if len(text := one.get_secret_value()) >= SECRET_CHARACTERS]
+        self._hidden = Hidden(options)
 
     async def check(self) -> None:
         """Asks what the endpoint can do: AWS's protocol has no probe, and whatever carried a record would store it.
@@ -245,9 +244,7 @@ class Http:
     def _failure(self, answer: Answer, trouble: str, code: str = "DestinationException") -> Retry:
         way_out = STATUS_WAYS_OUT.get(answer.status, "")
         said = f" Received the following response from the endpoint destination. {answer.text()}" if answer.body else ""
-        reason = f"{shown(self._options.url)}: {trouble}{way_out}.{said}"
-        for secret in self._secrets:  # some endpoints repeat the key that they do not like
-            reason = reason.replace(secret, "***")
+        reason = self._hidden.out_of(f"{shown(self._options.url)}: {trouble}{way_out}.{said}")
         return Retry(reason, answer.after_seconds, code=f"HttpEndpoint.{code}")
 
     def _too_large(self, parcel: Parcel, answer: Answer) -> Rejections:

@@ -269,4 +269,5 @@ class OpenSearch:
         known, way_out = STATUSES.get(answer.status, ("ServiceException", ""))
         said = f": {answer.text()}" if answer.body else ""
         reason = f"{self._cluster.name}: {told or f'answers {answer.status}, OS.{known}'}{way_out}{said}"
-        return Retry(reason, answer.after_seconds, code=f"OS.{code}" if code else str(answer.status))
+        hidden = self._cluster.hidden.out_of(reason)
+        return Retry(hidden, answer.after_seconds, code=f"OS.{code}" if code else str(answer.status))

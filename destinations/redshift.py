@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from destinations.s3 import S3, S3Options
 from firehose import aws, naming, observe
 from firehose.contracts import Memo, Refused, Retry
+from firehose.hidden import Hidden
 from firehose.model import Batch, Receipt
 from firehose.naming import ObjectNames
 from firehose.redshift import copying
@@ -35,7 +36,6 @@ from firehose.stream_config import DestinationBlock, StreamConfig
 
 T = TypeVar("T")
 GRACE_SECONDS = 10.0  # that the cluster is left to cancel a statement by itself, and to say so
-SECRET_CHARACTERS = 4  # what is shorter hides nothing, and would spoil every other word
 MANIFESTS, SKIPPED = "manifests/", "errors/manifests/"  # below the prefix of what is staged
 MISSING = "Redshift.MissingS3File"  # it is staged anew
 WAYS_OUT: Mapping[str, str] = {
@@ -115,10 +115,6 @@ class RedshiftOptions(DestinationBlock, ClusterOptions, CopyOptions):
         """What of the staging makes an object another one."""
         return [*self.staging.container(), self.staging.compression, self.staging.format.type]
 
-    def secrets(self) -> Iterator[SecretStr]:
-        held = (self.password, self.staging.secret_access_key, self.staging.session_token)
-        return (secret for secret in held if secret is not None)
-
 
 @dataclass(frozen=True, slots=True)
 class Staged:
@@ -146,8 +142,7 @@ class Redshift:
         self._manifests = ObjectNames(prefix=prefix + MANIFESTS)
         self._skipped = ObjectNames(prefix=prefix + SKIPPED)
         self._turn = asyncio.Lock()
-        secrets = (secret.get_secret_value() for secret in options.secrets())
-        self._secrets = [text for text in secrets if len(text) >= SECRET_CHARACTERS]
+        self._hidden = Hidden(options)
 
     async def check(self) -> None:
         """The staging bucket, then the cluster: all that a load needs is asked about, and nothing left behind."""
@@ -267,6 +262,4 @@ class Redshift:
     def _retry(self, failed: Failed) -> Retry:
         way_out = WAYS_OUT.get(failed.code, "")
         reason = f"{self._options.shown}: {failed}" + (f"; {way_out}" if way_out else "")
-        for secret in self._secrets:
-            reason = reason.replace(secret, "***")
-        return Retry(reason, code=f"Redshift.{failed.code}")
+        return Retry(self._hidden.out_of(reason), code=f"Redshift.{failed.code}")

@@ -25,6 +25,7 @@ from firehose.contracts import Memo, Retry
 from firehose.formats import contents
 from firehose.hec_acks import Open, asked, former, note
 from firehose.hec_channel import Channel, Collector, NotTaken
+from firehose.hidden import Hidden
 from firehose.model import Batch, Receipt, Rejections
 from firehose.parcels import Arrived, Bounds, Parcel, Sizes, parcels
 from firehose.posting import Posting, PostingOptions, Url, shown
@@ -115,7 +116,8 @@ class Splunk:
         self._runtime = site.runtime
         self._threads = site.threads
         self._posting = Posting(options)
-        self._collector = Collector(self._posting, options.hec_endpoint, options.hec_token.get_secret_value())
+        token = options.hec_token.get_secret_value()
+        self._collector = Collector(self._posting, options.hec_endpoint, token, Hidden(options))
         self._events = options.hec_endpoint_type == "event"
         self._bounds = Bounds(REQUEST_RECORDS, int(options.request_mib * MIB), _sizes)
         self._life = uuid5(NAMESPACE, f"{site.stream}\n{site.destination}\n{site.runtime.request_id()}")

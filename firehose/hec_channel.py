@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 
 from firehose import hec
 from firehose.contracts import Retry
+from firehose.hidden import Hidden
 from firehose.posting import Answer, Failed, Posting, shown
-
-SECRET_CHARACTERS = 4  # of a token: what is shorter hides nothing, and would spoil every other word
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +23,11 @@ class Collector:
     posting: Posting
     url: str
     token: str = field(repr=False)
+    hidden: Hidden
 
     def retry(self, what: str, trouble: hec.Trouble, after_seconds: float | None = None) -> Retry:
         way_out = f"; {trouble.way_out}" if trouble.way_out else ""
-        reason = f"{shown(self.url)}: {what}{way_out}"
-        if len(self.token) >= SECRET_CHARACTERS:
-            reason = reason.replace(self.token, "***")
+        reason = self.hidden.out_of(f"{shown(self.url)}: {what}{way_out}")
         return Retry(reason, after_seconds, code=f"Splunk.{trouble.code}")
 
     def failure(self, answer: Answer, trouble: hec.Trouble) -> Retry:

@@ -19,6 +19,7 @@ from firehose import aws
 from firehose.authorization import Basic, Bearer, SigV4
 from firehose.blocks import MIB, Block
 from firehose.contracts import Retry
+from firehose.hidden import Hidden
 from firehose.opensearch.answers import LOOKED_AT
 from firehose.opensearch.request import Answered, Request, Requests
 from firehose.posting import Answer, Failed, Kind, PostingOptions, shown
@@ -72,6 +73,7 @@ class Cluster:
         self._connecting = asyncio.Lock()
         self._threads = site.runtime.threads("opensearch", options.connections)
         self.name = shown(options.endpoint)
+        self.hidden = Hidden(options)
 
     async def bulk(self, body: bytes, id: str) -> Answer:
         """Whatever it answers to a bulk request. Raises `Retry`."""

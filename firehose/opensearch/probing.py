@@ -140,7 +140,7 @@ class Probing:
             raise self._trouble(f"answers 200 with what no such server says: {error}; check endpoint") from error
 
     def _trouble(self, told: str) -> Retry:
-        return Retry(f"{self.cluster.name}: {told}")
+        return Retry(self.cluster.hidden.out_of(f"{self.cluster.name}: {told}"))
 
 
 def _allows(rule: str | list[str], index: str) -> bool:

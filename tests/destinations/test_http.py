@@ -146,6 +146,21 @@ async def test_failures_have_aws_codes(far: Endpoint, make: Make, code: str, act
     assert [one.records() for one in far.stored.values()] == [[b"a", b"b"]]
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"access_key": "hush"},
+        {"headers": {"X-Key": "hush"}},
+        {"auth": {"type": "bearer", "token": "hush"}},
+        {"auth": {"type": "basic", "username": "me", "password": "hush"}},
+    ],
+)
+async def test_an_endpoint_that_repeats_the_key(far: Endpoint, make: Make, keys: dict[str, Any]) -> None:
+    """No secret is in a reason, whatever the endpoint says, wherever it is configured."""
+    far.script = [says("403 No", b"I do not know the key hush")]
+    assert "I do not know the key ***" in (await failure(make(**keys))).reason
+
+
 @pytest.mark.parametrize("body", ["json", "ndjson"])
 @pytest.mark.parametrize("status", ["200 OK", "201 Created", "202 Accepted", "204 None"])
 async def test_plain_bodies_are_welcome_with_any_success(far: Endpoint, make: Make, body: str, status: str) -> None:

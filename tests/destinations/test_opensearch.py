@@ -497,6 +497,23 @@ async def test_credentials_that_have_expired(far: SmallOpenSearch, make: Make, m
     assert ["Credential=NEW/" in one.headers["authorization"] for one in far.asked] == [False, True]
 
 
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"type": "basic", "username": "me", "password": "hush"},
+        {"type": "api_key", "api_key": "hush"},
+        {"type": "bearer", "token": "hush"},
+    ],
+)
+async def test_a_cluster_that_repeats_the_key(far: SmallOpenSearch, make: Make, auth: dict[str, str]) -> None:
+    """No secret is in a reason, whatever the server says, at a delivery or at a check."""
+    far.script, far.status, far.said = [says("401 No", b"I do not know the key hush")], "401 No", b"hush"
+    destination = make(auth=auth)
+    assert "I do not know the key ***" in (await failure(destination)).reason
+    with pytest.raises(Retry, match=r"401; check auth: \*\*\*$"):
+        await destination.check()
+
+
 async def test_no_credentials(far: SmallOpenSearch, make: Make) -> None:
     """Where there are none to sign with, nothing is sent, and the complaint says what to mend."""
     told = await failure(make(auth={"type": "sigv4", "service": "es", "profile": "no-such-profile"}))
