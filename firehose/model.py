@@ -235,7 +235,7 @@ class Totals:
     """How the records of a segment (or of all of a stream's) ended, for one destination."""
 
     delivered: int = 0
-    dropped: int = 0  # by the user's own transform
+    dropped: int = 0  # by the user's own transform, or with a destination that the user took out
     filtered: int = 0  # by the destination's own filter
     dead: int = 0  # to the error output
     damaged: int = 0  # lost to a damaged file that was kept for inspection

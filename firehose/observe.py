@@ -63,7 +63,11 @@ METRICS: Mapping[str, Described] = {
     ),
     "firehose_delivered_bytes": Described("counter", ONE, "bytes sent, encoded and compressed", "DeliveryTo*.Bytes"),
     "firehose_delivered_objects": Described("counter", ONE, "objects written", "DeliveryToS3.ObjectCount"),
-    "firehose_dropped_records": Described("counter", ONE, "records dropped by the stream's own transforms"),
+    "firehose_dropped_records": Described(
+        "counter",
+        ONE,
+        "records dropped by the stream's own transforms, or let go with a destination that was taken out",
+    ),
     "firehose_filtered_records": Described("counter", ONE, "records that the destination's own filter left out"),
     "firehose_dead_records": Described("counter", ONE, "records sent to the error output"),
     "firehose_hook_requests": Described(
