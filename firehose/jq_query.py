@@ -7,6 +7,7 @@ import jq
 # The query's own `halt_error` would end the record as if nothing had been wrong with it. The query has a line of its
 # own, where whatever it ends with, such as a comment, ends.
 SAFELY = "def halt_error: error; def halt_error($code): error; (\n{query}\n) | {ending}"
+SAID_CHARACTERS = 1000
 
 
 def wrapped(query: str, ending: str) -> str:
@@ -24,6 +25,11 @@ def checked(query: str, ending: str) -> str:
     except ValueError as error:
         raise ValueError(f"invalid jq: {_complaint(str(error))}") from None
     return query
+
+
+def failure(error: ValueError) -> str:
+    """What jq says of a record that the query failed at. It may quote the whole record, in text that is no Unicode."""
+    return str(error).encode("utf-8", "replace").decode()[:SAID_CHARACTERS] or "an error without words"
 
 
 def _complaint(said: str) -> str:

@@ -24,7 +24,6 @@ from firehose.registry import Site
 from firehose.rows import refused_each, spread
 
 MADE_BYTES = 16 * 1024 * 1024  # of one record
-SAID_CHARACTERS = 1000  # of jq's complaint: it may quote the whole record
 TOO_DEEP = b"<skipped: too deep>"  # what jq prints, which is no JSON, in place of what is nested 10,000 deep
 JSON = "tojson"
 RAW = 'if type == "string" then . else tojson end'
@@ -97,10 +96,10 @@ def _outputs(compiled: Any, record: bytes) -> list[bytes]:
     try:
         return [output + newline for output in _bounded(compiled.input_text(value))]
     except ValueError as error:
-        said = str(error)[:SAID_CHARACTERS]
+        said = jq_query.failure(error)
         # jq's own reader is the stricter one in a few cases, such as half a surrogate pair.
         code = "Jq.NotJson" if said.startswith("parse error: ") else "Jq.Error"
-        raise RefusedRecord(code, f"{said or 'an error without words'}; mend the query, or catch it with try") from None
+        raise RefusedRecord(code, f"{said}; mend the query, or catch it with try") from None
 
 
 def _bounded(outputs: Iterable[str]) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ it is given is answered here, any other by a worker process.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -14,12 +14,10 @@ import jq
 import numpy as np
 import pyarrow as pa
 
-from firehose import jq_query
+from firehose import jq_query, jq_workers
 from firehose.conditions.judging import Judgement, Mask, Reason, told
 from firehose.conditions.options import TRUE
-from firehose.hooks.options import WorkerOptions
 from firehose.hooks.program import PROCESSING_FAILED, Mark, Program, Run
-from firehose.hooks.workers import Workers
 from firehose.model import ROW_SCHEMA, Outcome
 from firehose.partitioning import narrowing
 from firehose.partitioning.documents import Codes, Documents
@@ -29,8 +27,6 @@ from firehose.rows import refused_each
 
 NOT_JSON: Reason = ("Where.NotJson", "the record is not one JSON value, which a jq condition needs; mend its sender")
 REMEMBERED = 10_000  # documents and what the query says of them
-SAID_CHARACTERS = 1000  # of jq's complaint: it may quote the whole record
-JQ_SECONDS = 20.0  # for a megabyte of documents
 
 
 class Distinct:
@@ -70,13 +66,12 @@ class AskedJq:
     def __init__(self, query: str, site: Site) -> None:
         self._distinct = Distinct(query)
         self._threads = site.threads
-        options = WorkerOptions(type="jq", attempts=1, timeout_seconds=JQ_SECONDS)
-        self._workers = Workers(Program("where", "firehose.conditions.by_jq:run", {"query": query}), options, site)
+        self._workers = jq_workers.workers(Program("where", "firehose.conditions.by_jq:run", {"query": query}), site)
 
     async def ask(self, rows: pa.RecordBatch) -> Judgement:
         codes, documents = await self._threads.run(partial(self._distinct.read, rows))
         flaws = {place: NOT_JSON for place, one in enumerate(documents) if one is None}
-        said = told(await self._workers.outcome(_questions(documents)), len(documents))
+        said = told(await self._workers.outcome(jq_workers.questions(documents)), len(documents))
         return _spread(said.matches, {**said.flaws, **flaws}, codes)
 
     async def close(self) -> None:
@@ -112,17 +107,7 @@ def _says(compiled: Any, document: bytes) -> bool | Reason:
     try:
         return next(iter(compiled.input_text(document.decode())), None) is not None
     except ValueError as error:
-        said = str(error).encode("utf-8", "replace").decode()[:SAID_CHARACTERS]
-        return ("Where.Error", f"{said or 'an error without words'}; mend the condition, or catch it with ?")
-
-
-def _questions(documents: Sequence[bytes | None]) -> pa.RecordBatch:
-    """Those that are JSON; `row` is the place of each."""
-    places = [place for place, one in enumerate(documents) if one is not None]
-    texts = [one for one in documents if one is not None]
-    zeros = np.zeros(len(places), np.int64)
-    columns = [pa.array(texts, pa.binary()), pa.array(places, pa.int32()), pa.array(zeros, pa.int32()), zeros]
-    return pa.record_batch(columns, schema=ROW_SCHEMA)
+        return ("Where.Error", f"{jq_query.failure(error)}; mend the condition, or catch it with ?")
 
 
 def _spread(matches: Mask, flaws: Mapping[int, Reason], codes: Codes) -> Judgement:

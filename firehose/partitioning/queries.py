@@ -26,7 +26,6 @@ from firehose.rows import replaced
 
 ENDING = "tojson"  # what a query's outputs go through: numbers keep their digits there
 EMPTY = "partitionKeys values must not be null or empty"  # AWS's own words
-SAID_CHARACTERS = 1000
 _GOOD, _BAD = b"=", b"!"  # how an answer of the worker begins
 
 
@@ -129,7 +128,7 @@ def _answer(compiled: Any, document: str) -> Value:
     try:
         outputs = list(islice(iter(compiled.input_text(document)), 2))
     except ValueError as error:
-        return Flaw(str(error).encode("utf-8", "replace").decode()[:SAID_CHARACTERS] or "an error without words")
+        return Flaw(jq_query.failure(error))
     if len(outputs) > 1:
         return Flaw("the query yields more than one value")
     return key_of(outputs[0].encode()) if outputs else Flaw(EMPTY)

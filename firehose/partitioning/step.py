@@ -12,10 +12,8 @@ from functools import lru_cache, partial
 import numpy as np
 import pyarrow as pa
 
-from firehose import naming, partitions
-from firehose.hooks.options import WorkerOptions
-from firehose.hooks.workers import Workers
-from firehose.model import ROW_SCHEMA, Outcome, Rejections
+from firehose import jq_workers, naming, partitions
+from firehose.model import Outcome, Rejections
 from firehose.objects import ObjectOptions
 from firehose.partitioning import queries
 from firehose.partitioning.columns import Column
@@ -31,7 +29,6 @@ EXTRACTION_CODE = "DynamicPartitioning.MetadataExtractionFailed"
 EXCEEDED_CODE = "DynamicPartitioning.ActivePartitionsLimitExceeded"
 GATHERED_BYTES = 4 * 1024 * 1024  # of rows: what they have in common is looked at once
 REFUSALS = 10_000  # partitions of which it is known whether they can be delivered
-JQ_SECONDS = 20.0  # for a megabyte of documents
 Keys = Mapping[tuple[str, str], HandedKey | PathKey | AskedKey | Column]  # by namespace and name
 Refuse = Callable[[str], str | None]  # why no destination can have a name in this partition
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
@@ -181,10 +178,9 @@ class AskingPartition:
     payload_bytes = GATHERED_BYTES
 
     def __init__(self, plain: Partition, asked: Mapping[str, str], site: Site) -> None:
-        options = WorkerOptions(type="jq", attempts=1, timeout_seconds=JQ_SECONDS)
         self._plain = plain
         self._threads = site.threads
-        self._workers = Workers(queries.program(asked), options, site)
+        self._workers = jq_workers.workers(queries.program(asked), site)
         self.name = self._workers.name
 
     async def check(self) -> None:
@@ -219,12 +215,7 @@ class _Questions:
         self._wanted[name] = [self._asked.setdefault(text, len(self._asked)) for text in texts]
 
     def rows(self) -> pa.RecordBatch:
-        """Those that are JSON; `row` is the place of each."""
-        places = [place for text, place in self._asked.items() if text is not None]
-        texts = [text for text in self._asked if text is not None]
-        zeros = np.zeros(len(places), np.int64)
-        columns = [pa.array(texts, pa.binary()), pa.array(places, pa.int32()), pa.array(zeros, pa.int32()), zeros]
-        return pa.record_batch(columns, schema=ROW_SCHEMA)
+        return jq_workers.questions(self._asked)
 
     def answered(self, outcome: Outcome) -> dict[tuple[str, str], Sequence[Value]]:
         """A document that no worker got over tells why, too."""
