@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -196,8 +196,7 @@ class Http:
         if not pc.any(wrong).as_py():
             return parcel, Rejections()
         bad = Rejections.of(parcel.rows.filter(wrong), self.error_type, f"HttpEndpoint.{code}", message)
-        rows = parcel.rows.filter(pc.invert(wrong))
-        return Parcel(parcel.segment, parcel.partition, parcel.first, parcel.end, rows), bad
+        return replace(parcel, rows=parcel.rows.filter(pc.invert(wrong))), bad
 
     def _encoded(self, parcel: Parcel) -> bytes:
         body: bytes = self._body.encode(parcel, self._site.runtime.now_ms())

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal, TypeVar
 
@@ -185,7 +185,7 @@ class OpenSearch:
             await self._send(parcel, left, attempt)
         if parcel.first not in attempt.flawed:  # else a restart has to hear again what was refused, and why
             async with attempt.noting:
-                attempt.arrived.add(Parcel(parcel.segment, parcel.partition, parcel.first, parcel.end, rows))
+                attempt.arrived.add(replace(parcel, rows=rows))
                 await self._threads.run(attempt.arrived.note)
 
     async def _send(self, parcel: Parcel, rows: pa.Table, attempt: Attempt) -> None:

@@ -9,7 +9,7 @@ arrived what was not acknowledged, nor tell the token.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID, uuid5
@@ -274,7 +274,7 @@ class Splunk:
             wrong = hec.no_events_record_by_record(rows.column("record"))
             bad = Rejections.of(rows.filter(wrong), self.error_type, "Splunk.InvalidDataFormat", NO_EVENT)
             rows = rows.filter(pc.invert(wrong))
-        parcel = Parcel(piece.segment, piece.partition, piece.first, piece.end, rows)
+        parcel = replace(piece, rows=rows)
         body = b"" if arrived else b"".join(memoryview(contents(chunk)) for chunk in parcel.chunks())
         return Load(piece, parcel, bad, body)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import msgspec
@@ -38,7 +38,7 @@ class Open:
     @staticmethod
     def of(channel: Channel, number: int, parcel: Parcel, until: float) -> Open:
         rows = parcel.rows.select(["row"])
-        return Open(channel, number, Parcel(parcel.segment, parcel.partition, parcel.first, parcel.end, rows), until)
+        return Open(channel, number, replace(parcel, rows=rows), until)
 
     async def indexed(self) -> bool | Retry:
         try:
