@@ -48,6 +48,27 @@ class ShardLog(Protocol):
         ...
 
 
+class KeptLog(ShardLog, Protocol):
+    """A shard's log, for its stream: which alone closes and deletes it."""
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of its files."""
+        ...
+
+    async def expire(self, before_ms: int) -> None:
+        """Frees records that arrived before. Raises OSError."""
+        ...
+
+    async def close(self) -> None:
+        """Takes nothing more; what it holds can still be read. May be called twice."""
+        ...
+
+    async def delete(self) -> None:
+        """Frees everything, also what a crash left of an earlier attempt. Raises OSError."""
+        ...
+
+
 class DataStream(Protocol):
     """One stream that exists now. Its definition is replaced as a whole when something changes."""
 

@@ -6,32 +6,10 @@ It counts appends on their way, so that a split begins when the last of them has
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
-from firehose.datastream.contracts import Moved, ShardLog
+from firehose.datastream.contracts import KeptLog, Moved
 from firehose.datastream.model import Placed
 from firehose.model import Records
-
-
-class KeptLog(ShardLog, Protocol):
-    """A shard's log, for its stream: which alone closes and deletes it."""
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of its files."""
-        ...
-
-    async def expire(self, before_ms: int) -> None:
-        """Frees records that arrived before. Raises OSError."""
-        ...
-
-    async def close(self) -> None:
-        """Takes nothing more; what it holds can still be read. May be called twice."""
-        ...
-
-    async def delete(self) -> None:
-        """Frees everything, also what a crash left of an earlier attempt. Raises OSError."""
-        ...
 
 
 class Gate:

@@ -18,8 +18,9 @@ from typing import Any
 from firehose import observe
 from firehose.contracts import Full
 from firehose.datastream import lineage
+from firehose.datastream.contracts import KeptLog
 from firehose.datastream.definitions import Definitions, Kept
-from firehose.datastream.gate import Gate, KeptLog
+from firehose.datastream.gate import Gate
 from firehose.datastream.model import Definition, Placed, Shard, bytes_of
 from firehose.model import Records
 from firehose.runtime import Runtime, Threads
