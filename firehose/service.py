@@ -50,6 +50,7 @@ from firehose.streams import Streams
 from firehose.yaml_file import ConfigError
 
 FLUSH_POLL_SECONDS = 0.05
+LOCK_SECONDS, LOCK_POLL_SECONDS = 1.0, 0.02  # for a service that was killed: what it just forked holds its lock too
 SOURCE_THREADS = 16  # for calls of sources to elsewhere
 READY_SECONDS = 1.0  # probes are impatient: whatever the delivery half does, they hear of the disk in time
 
@@ -94,7 +95,7 @@ class Service:
     async def open(self) -> None:
         """Takes the data folder, makes it whole, starts the delivery half. Raises `StartError`."""
         try:
-            self._take_data_dir()
+            await self._take_data_dir()
             catalogue = catalogues.opened(self._disk, self._data_dir, observe.damaged)
             self._streams = Streams(self._data_dir, self._disk, self._runtime, self.config.service, catalogue)
             self._streams.recover()
@@ -264,12 +265,12 @@ class Service:
 
     # How it is put together.
 
-    def _take_data_dir(self) -> None:
+    async def _take_data_dir(self) -> None:
         try:
             self._disk.make_folder(self._data_dir)
             self._disk.make_folder(layout.buffer_folder(self._data_dir))
             self._sync_parent()
-            self._lock = self._disk.lock(f"{self._data_dir}/service.lock")
+            self._lock = await self._locked(f"{self._data_dir}/service.lock")
         except OSError as error:
             raise StartError(
                 f"service.data_dir: {self._data_dir} cannot be written: {error.strerror}; "
@@ -279,6 +280,13 @@ class Service:
             raise StartError(
                 f"service.data_dir: {self._data_dir} is in use by another process; stop it, or choose another folder"
             )
+
+    async def _locked(self, path: str) -> Lock | None:
+        """None where another has it, and keeps it."""
+        until = self._runtime.monotonic() + LOCK_SECONDS
+        while (lock := self._disk.lock(path)) is None and self._runtime.monotonic() < until:  # noqa: ASYNC110  # silent
+            await asyncio.sleep(LOCK_POLL_SECONDS)
+        return lock
 
     def _sync_parent(self) -> None:
         """The folder may have been made by a start that was killed before its name was durable."""

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from firehose import checked_json, config
 from firehose.buffer.disk import LocalDisk
+from firehose.contracts import Lock
 from firehose.http.aws_json import BODY_LIMIT_BYTES
 from firehose.model import NewerFormat
 from firehose.runtime import Runtime
@@ -31,14 +32,14 @@ def stream(root: Path, folder: str = "out", **keys: Any) -> dict[str, Any]:
     return {"buffering": NEVER, "destination": to_folder(root, folder), **keys}
 
 
-def service(root: Path, streams: dict[str, Any], **options: Any) -> Service:
+def service(root: Path, streams: dict[str, Any], disk: LocalDisk | None = None, **options: Any) -> Service:
     """One that is not started yet."""
     document = {
         "service": {"listen": "127.0.0.1:0", "data_dir": str(root / "data"), "delivery": "inline", **options},
         "delivery_streams": streams,
     }
     loaded = config.parse("firehose.yaml", json.dumps(document))
-    return Service(loaded, lambda: loaded, LocalDisk(), Runtime())
+    return Service(loaded, lambda: loaded, disk or LocalDisk(), Runtime())
 
 
 # The main job.
@@ -425,6 +426,28 @@ async def test_data_dir_in_use(tmp_path: Path) -> None:
     async with running(tmp_path, {"app": stream(tmp_path)}):
         with pytest.raises(StartError, match="in use by another process"):
             await service(tmp_path, {"app": stream(tmp_path)}).start()
+
+
+class LettingGo(LocalDisk):
+    """A disk on which another has a lock until it was seen."""
+
+    def __init__(self, held: Lock) -> None:
+        self._held = held
+
+    def lock(self, path: str) -> Lock | None:
+        lock = super().lock(path)
+        self._held.close()
+        return lock
+
+
+async def test_data_dir_of_one_that_was_killed(tmp_path: Path) -> None:
+    """What a killed service had just forked has its lock until it is a program of its own: that is waited for."""
+    (tmp_path / "data").mkdir()
+    held = LocalDisk().lock(str(tmp_path / "data/service.lock"))
+    assert held is not None
+    one = service(tmp_path, {"app": stream(tmp_path)}, LettingGo(held))
+    await one.start()
+    await one.stop()
 
 
 async def test_data_dir_not_writable(tmp_path: Path) -> None:
