@@ -100,9 +100,10 @@ def test_gzip_may_be_padded_with_zeros() -> None:
 @pytest.mark.parametrize("header", ["", "gzip", "zstd"])
 def test_gzip_that_no_header_names_is_undone(header: str) -> None:
     """A body that still starts like gzip is inflated once more, and only once."""
-    twice = gzip.compress(gzip.compress(LINES))
+    once = gzip.compress(LINES)
+    twice = gzip.compress(once)
     encoded = {"": twice, "gzip": gzip.compress(twice), "zstd": zstandard.compress(twice)}[header]
-    assert decode(encoded, header, LIMIT) == gzip.compress(LINES)
+    assert decode(encoded, header, LIMIT) == once
 
 
 @pytest.mark.parametrize("header", ["", "deflate", "zstd", "snappy"])
