@@ -79,7 +79,8 @@ class DeliveryHalf:
         self._runtime = runtime
         self._tell = tell
         self._lock: Lock | None = None
-        self._threads = runtime.threads("deliver", options.workers)
+        self._slots = Slots(options.workers, int(options.in_flight_mib * MIB))
+        self._threads = runtime.threads("deliver", self._slots.threads)
         self._ledger_threads = runtime.threads("ledger", LEDGER_THREADS)
         self._transform_threads = runtime.threads("transform", TRANSFORM_THREADS)
         self._outcomes = OneByOne()
@@ -88,7 +89,6 @@ class DeliveryHalf:
         self._workshop = Workshop(self._catalogue, data_dir, region, disk, self._threads, runtime, lookup, account_id)
         clients = self._workshop.shared.of(Clients)
         self._retention = Retention(self._catalogue, region, lookup, disk, clients, runtime)
-        self._slots = Slots(options.workers, int(options.in_flight_mib * MIB))
         self._deliveries: dict[tuple[str, str], Deliveries] = {}
         self._cuts: dict[tuple[str, str], Deliveries] = {}
         self._running: set[asyncio.Task[None]] = set()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from endpoint import Endpoint, listening
+from endpoint import Endpoint, Exchange, listening, take
 from running import NEVER, Running, imbalances, running, to_folder
 
 from firehose.columnar import Columnar
@@ -154,6 +154,27 @@ async def test_a_dead_one_holds_up_nobody(tmp_path: Path) -> None:
         await one.flush("app")
         assert numbers(one, "dead/x") == numbers(one, "well")
         assert segments(tmp_path) == 0
+
+
+async def test_a_silent_one_holds_up_nobody(tmp_path: Path) -> None:
+    """While an endpoint takes requests and does not answer, a sibling gets everything; it gets its own later."""
+    mended = asyncio.Event()
+
+    async def answer_late(at: Exchange) -> None:
+        await mended.wait()
+        await take(at)
+
+    async with listening(Endpoint(always=answer_late)) as far:
+        silent = {"name": "silent", "type": "http", "url": far.url}
+        async with running(tmp_path, stream(silent, to(tmp_path, "well"))) as one:
+            for _ in range(6):
+                await one.post("app", LINES)
+                await one.client.post("/v1/streams/app/flush")
+            await until(one, lambda places: places["well"]["delivered"] == 180)
+            assert len(far.asked) == 3
+            mended.set()
+            await one.flush("app")
+            assert await ends(one) == dict.fromkeys(("silent", "well"), (180, 0, 0, 0))
 
 
 def segments(root: Path) -> int:

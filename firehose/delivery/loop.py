@@ -78,7 +78,7 @@ class Deliveries:
         self._changed = changed
         self._is_wanted = is_wanted
         self._converts = converts
-        self._conversions = Slots(options.segments_per_stream + 1, options.columns_in_flight_bytes)
+        self._conversions = Slots(options.segments_per_stream + 1, options.columns_in_flight_bytes, gives_on=False)
         self._room = asyncio.Semaphore(options.segments_per_stream)
         self._taken = asyncio.Semaphore(options.segments_per_stream + ASIDE)
         self._held_in_row = 0
@@ -157,7 +157,7 @@ class Deliveries:
             return await self._set_aside(segment, f"the delivery process died {deaths} times while delivering it")
         try:
             await self._pipeline.prepare(segment, self._aside)
-            turn = self._slots.turn(self.stream, segment.size_bytes, alone=deaths > 0)
+            turn = self._slots.turn(self.stream, self.destination, segment.size_bytes, alone=deaths > 0)
             async with self._conversion(segment), turn:
                 totals = await self._work(segment, patience)
         except Retry as failure:
@@ -176,7 +176,9 @@ class Deliveries:
         return True
 
     def _conversion(self, segment: Segment) -> AbstractAsyncContextManager[None]:
-        return self._conversions.turn(self.stream, segment.size_bytes) if self._converts() else nullcontext()
+        if not self._converts():
+            return nullcontext()
+        return self._conversions.turn(self.stream, self.destination, segment.size_bytes)
 
     @asynccontextmanager
     async def _aside(self) -> AsyncIterator[None]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual_time import passed, run
@@ -24,7 +25,8 @@ class Watch:
     accompanied: set[str] = field(default_factory=set)  # those who were not alone
 
     async def take(self, slots: Slots, name: str, size: int = 1, alone: bool = False, seconds: float = 1.0) -> None:
-        async with slots.turn(name.split("-")[0], size, alone):
+        stream, _, destination = name.split("-")[0].partition("/")
+        async with slots.turn(stream, destination, size, alone):
             self.order.append(name)
             self.working.append((name, size, alone))
             if len(self.working) > 1:
@@ -70,6 +72,69 @@ def test_a_hanging_stream_leaves_a_slot() -> None:
     assert [run(scene(workers)) for workers in (1, 2, 4)] == [1, 1, 3]
 
 
+@pytest.mark.parametrize("destination", ["", "/far"])
+def test_destinations_that_hang_hold_up_nobody(destination: str) -> None:
+    """However many turns hang, of one stream's destinations or of other streams, the rest goes on after a while; those
+    that hang have no more turns than their shares.
+    """
+
+    async def scene() -> None:
+        watch, slots = Watch(), Slots(4, 1 << 30)
+        names = [f"app/{one}-{number}" if destination else f"{one}-{number}" for number in range(9) for one in "abcde"]
+        hanging = [asyncio.create_task(watch.take(slots, name, seconds=1e6)) for name in names]
+        await passed(1)
+        assert watch.most == 4
+        others = [asyncio.create_task(watch.take(slots, f"app/well-{number}", seconds=0.1)) for number in range(40)]
+        await passed(12)
+        assert not any(task.done() for task in others)
+        await passed(38)
+        assert all(task.done() for task in others)
+        assert len(watch.working) == 5 * 3
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        assert slots.bytes_in_flight == 0
+        await all_of(*(watch.take(slots, f"{one}-0") for one in "abcdefgh"))
+
+    run(scene())
+
+
+def test_turns_without_a_slot_are_bounded() -> None:
+    """Where nearly everything hangs, there are only so many turns."""
+
+    async def scene() -> None:
+        watch, slots = Watch(), Slots(2, 1 << 30)
+        hanging = [asyncio.create_task(watch.take(slots, f"s{number}-0", seconds=1e6)) for number in range(50)]
+        await passed(1e5)
+        assert len(watch.working) == slots.threads == 10
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+
+    run(scene())
+
+
+def test_a_suspect_that_hangs() -> None:
+    """It is joined after a while, by all but other suspects; and one that comes does not wait for those who hang."""
+
+    async def scene() -> None:
+        watch, slots = Watch(), Slots(4, 1 << 30)
+        takers = [watch.take(slots, "hung-0", seconds=1e6), watch.take(slots, "a-0", alone=True, seconds=100)]
+        takers += [watch.take(slots, "b-0", alone=True), watch.take(slots, "c-0")]
+        tasks = [asyncio.create_task(taker) for taker in takers]
+        await passed(15)
+        assert [name for name, *_ in watch.working] == ["hung-0", "a-0"]
+        await passed(15)
+        assert watch.order == ["hung-0", "a-0", "c-0"]
+        assert "c-0" not in [name for name, *_ in watch.working]
+        await passed(100)
+        assert watch.order == ["hung-0", "a-0", "c-0", "b-0"]
+        tasks[0].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(scene())
+
+
 def test_streams_take_turns() -> None:
     """With one worker, three streams get every third turn each, oldest segment first."""
     watch, slots = Watch(), Slots(1, 100)
@@ -95,6 +160,31 @@ def test_oversize_works_alone() -> None:
     run(all_of(*takers))
     assert watch.order == ["a-0", "huge-0", "b-1", "b-2"]
     assert "huge-0" not in watch.accompanied
+
+
+def test_bytes_of_those_who_hang() -> None:
+    """One who does not fit beside those who hang goes in the end, and one after the other."""
+
+    async def scene() -> None:
+        watch, slots = Watch(), Slots(4, 10)
+        hanging = asyncio.create_task(watch.take(slots, "hung-0", 8, seconds=1e6))
+        others = [asyncio.create_task(watch.take(slots, f"{one}-0", size=5)) for one in "ab"]
+        await passed(5)
+        assert watch.order == ["hung-0"]
+        await asyncio.gather(*others)
+        assert (watch.order, watch.most) == (["hung-0", "a-0", "b-0"], 2)
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+        assert slots.bytes_in_flight == 0
+
+    run(scene())
+
+
+def test_bytes_that_are_held_in_memory() -> None:
+    """Where no slot is given on, however long a turn lasts, the bounds hold."""
+    watch, slots = Watch(), Slots(2, 10, gives_on=False)
+    run(all_of(*(watch.take(slots, f"{one}-0", size=6, seconds=100) for one in "abc")))
+    assert (watch.most, watch.most_bytes) == (1, 6)
 
 
 def test_suspect_works_alone() -> None:
@@ -144,7 +234,7 @@ def test_slot_of_one_cancelled_before_it_began_is_given_on() -> None:
         watch, slots = Watch(), Slots(1, 100)
 
         async def leave() -> None:
-            async with slots.turn("a", 1):
+            async with slots.turn("a", "far", 1):
                 await passed(1)
             granted.cancel()  # it has been given the slot just now, and has not run since
 
