@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from firehose.contracts import Retry
-from firehose.opensearch.answers import Items
+from firehose.opensearch.answers import Item, Items
 from firehose.opensearch.cluster import Cluster
 from firehose.posting import REDIRECTS, Answer
 
@@ -106,7 +106,14 @@ class Probing:
             raise self._trouble(f"speaks of {len(items)} documents, where 1 was sent; check endpoint")
         if items[0].error and items[0].status != MISSING:
             told = f"{items[0].status} {items[0].reason()}"
-            raise self._trouble(f"may not write to the index {self.index}: {told}; check auth")
+            raise self._trouble(f"cannot write to the index {self.index}: {told}; {self._way_out(items[0])}")
+
+    def _way_out(self, refused: Item) -> str:
+        if refused.status in (401, FORBIDDEN):
+            return "check auth, and whether the cluster has blocked writing"
+        if "index_closed_exception" in refused.reason():
+            return f"open it: POST {self.cluster.name}/{self.index}/_open"
+        return "check the index"
 
     async def _could_be_made(self) -> None:
         """The first document would make it, where the server lets it."""

@@ -574,6 +574,15 @@ async def test_check(far: SmallOpenSearch, make: Make, monkeypatch: pytest.Monke
     assert far.documents == {}
 
 
+def refusal(type: str, reason: str) -> bytes:
+    item = {"status": 400, "error": {"type": type, "reason": reason}}
+    return json.dumps({"errors": True, "items": [{"delete": item}]}).encode()
+
+
+CLOSED = refusal("index_closed_exception", "closed")
+NO_INDEX = refusal("illegal_argument_exception", "no write index is defined for alias [app]")
+
+
 @pytest.mark.parametrize(
     ("said", "far_side", "options"),
     [
@@ -586,7 +595,9 @@ async def test_check(far: SmallOpenSearch, make: Make, monkeypatch: pytest.Monke
         ("auto_create_index", {"auto_create": "false"}, {}),
         ("auto_create_index", {"auto_create": "-app*,*"}, {}),
         ("auto_create_index", {"auto_create": ["+other*"]}, {}),
-        ("no permissions for", {"indices": {"app"}, "may_write": False}, {"index_rotation": "none"}),
+        ("no permissions for .* check auth", {"indices": {"app"}, "may_write": False}, {"index_rotation": "none"}),
+        ("open it: POST http.*/app/_open", {"indices": {"app"}, "said": CLOSED}, {"index_rotation": "none"}),
+        ("no write index .*; check the index", {"indices": {"app"}, "said": NO_INDEX}, {"index_rotation": "none"}),
         ("_data_stream/app", {"templates": [{"index_patterns": ["ap*"]}]}, {"data_stream": True}),
         ("_data_stream/app", {"templates": [{"index_patterns": ["b*"], "data_stream": {}}]}, {"data_stream": True}),
     ],
