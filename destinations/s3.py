@@ -286,7 +286,12 @@ class S3:
         create = f"aws s3 mb s3://{bucket}" + (f" --endpoint-url {endpoint}" if endpoint else "")
         way_out = WAYS_OUT.get(failed.code, "").format(create=create, objects=f"arn:aws:s3:::{bucket}/*")
         reason = f"s3://{bucket}: {failed}" + (f"; {way_out}" if way_out else "")
-        return Refused(reason) if hopeless(failed) else Retry(reason, failed.after_seconds)
+        return Refused(reason) if hopeless(failed) else Retry(reason, failed.after_seconds, code=_code(failed))
+
+
+def _code(failed: aws.Failed) -> str | None:
+    """AWS's, where the store named one: a proxy tells a status alone, and of the way to the store AWS has no names."""
+    return f"S3.{failed.code}" if failed.status and failed.code[:1].isalpha() else None
 
 
 class Uploads:

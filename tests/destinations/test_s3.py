@@ -254,6 +254,7 @@ async def test_what_may_pass_is_a_retry(lake: Lake, answer: Answer, reason: str)
         await lake.deliver(s3)
     assert told.value.reason.startswith(f"s3://{lake.bucket}: ")
     assert reason in told.value.reason
+    assert told.value.code == (f"S3.{answer.code}" if answer.code else None)
     assert KEYS["secret_access_key"] not in told.value.reason
     await lake.deliver(s3)
     assert lake.stored() == [b"".join(SMALL)]
