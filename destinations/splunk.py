@@ -283,7 +283,8 @@ class Splunk:
             return told
         after = f"no acknowledgement within {self._options.ack_timeout_seconds:g} seconds"
         more = f"; when last asked: {told.reason}" if isinstance(told, Retry) else ""
-        return self._collector.retry(f"{after}{more}", hec.ACK_TIMEOUT)
+        strange = isinstance(told, Retry) and told.code == f"Splunk.{hec.OTHER_NODE.code}"
+        return self._collector.retry(f"{after}{more}", hec.OTHER_NODE if strange else hec.ACK_TIMEOUT)
 
 
 def _arrived(settled: list[Parcel], arrived: Arrived) -> None:

@@ -545,7 +545,8 @@ def test_questions_that_fail_are_asked_again(waits: Waits) -> None:
         assert waits.far.ack_script == []
         waits.far.ack_script = [tells(10)] * 1000
         told = await failure(destination, batch([b"c"], first=2))
-        assert told.code == "Splunk.AckTimeout"
+        assert told.code == "Splunk.ProxyWithoutStickySessions"
+        assert "no acknowledgement within 180 seconds" in told.reason
         assert "sticky sessions" in told.reason
 
     run(main())
