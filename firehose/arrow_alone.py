@@ -7,24 +7,12 @@ again only for somebody who wants a data frame, and then finds it.
 
 from __future__ import annotations
 
-import sys
-
 import pyarrow as pa
 
-
-class _Absent:
-    """Finds no pandas, as where it is not installed."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError(name)
+from firehose.absent import absent
 
 
 def without_pandas() -> None:
     """To be called once, before there are threads. Where somebody has imported pandas it changes nothing."""
-    absent = _Absent()
-    sys.meta_path.insert(0, absent)
-    try:
+    with absent("pandas"):
         pa.array([])
-    finally:
-        sys.meta_path.remove(absent)

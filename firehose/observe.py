@@ -10,16 +10,15 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-import structlog
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.registry import Collector
-
+from firehose.absent import absent
 from firehose.model import Segment, Totals
+
+with absent("rich"):  # for tracebacks that show what was in the variables: 4 MB, and what must not be in a log
+    import structlog
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("firehose")
 
@@ -201,32 +200,12 @@ def totals_samples(place: tuple[str, str], totals: Totals) -> Iterator[Sample]:
     yield "firehose_split_rows", place, totals.split
 
 
-class _Samples(Collector):
-    def __init__(self, samples: Iterable[Sample]) -> None:
-        self._samples = list(samples)
-
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-        for name, labels, value in self._samples:
-            if name not in families:
-                described = METRICS[name]
-                family = CounterMetricFamily if described.kind == "counter" else GaugeMetricFamily
-                families[name] = family(name, described.says, labels=described.labels)
-            families[name].add_metric(labels, value)
-        yield from families.values()
-
-
-def render(samples: Iterable[Sample]) -> bytes:
-    """The samples in Prometheus' text format."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Samples(samples))
-    return generate_latest(registry)
-
-
 def configure(form: str, level: str) -> None:
     """Sets up logging for the process: JSON lines, or colours where people watch, on standard error."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
-    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    renderer: Any = structlog.processors.JSONRenderer()
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from firehose import allocator, observe
+from firehose import allocator, exposition, observe
 from firehose import catalogue as catalogues
 from firehose import config as configuration
 from firehose.blocks import MIB
@@ -234,7 +234,7 @@ class Service:
             *self._data_streams.samples(),
             *self._sources.samples(),
         )
-        return observe.render([*own, *told])
+        return exposition.render([*own, *told])
 
     async def flush(self, stream: str, wait_seconds: float) -> dict[str, Any]:
         records = await self._streams.seal(stream)

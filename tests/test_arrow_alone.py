@@ -1,4 +1,4 @@
-"""Arrow loads pandas for whoever wants a data frame, and for nobody else."""
+"""What our processes load: pandas for whoever wants a data frame, large libraries with their first use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 LOOK = """
 import sys
 import {module}
+assert not {{"rich", "boto3", "duckdb", "httpx", "pyarrow.fs"}} & {{*sys.modules}}, "loaded before anybody wants it"
 from firehose.arrow_alone import without_pandas
 import pyarrow as pa
 assert "pandas" not in sys.modules, "importing our modules loads it"
@@ -26,5 +27,7 @@ assert pa.table({{"a": [1]}}).to_pandas()["a"].tolist() == [1]
 
 @pytest.mark.parametrize("module", ["firehose.cli.serve", "firehose.delivery_half", "firehose.hooks.worker"])
 def test_none_of_our_processes_loads_pandas(module: str) -> None:
-    """Neither their modules nor lists that become arrays do; a data frame can still be had, where pandas is there."""
+    """Neither their modules nor lists that become arrays do; a data frame can still be had, where pandas is there. Nor
+    do the modules load what only some stream, or a person at a terminal, has a use for.
+    """
     subprocess.run([sys.executable, "-c", LOOK.format(module=module)], check=True)

@@ -11,8 +11,9 @@ from batches import segment
 from prometheus_client.parser import text_string_to_metric_families
 
 from firehose import observe
+from firehose.exposition import render
 from firehose.model import Totals
-from firehose.observe import METRICS, Requests, render
+from firehose.observe import METRICS, Requests
 from firehose.standing import PlaceStanding, StreamStanding, samples
 
 PLACE = PlaceStanding("lake", 10, 2, Totals(delivered=4, dead=1), 5, 0, 1_000, 3, "why", 5_000, 4_000, "paused")
@@ -97,3 +98,18 @@ def test_json_logs(capsys: pytest.CaptureFixture[str]) -> None:
         ("delivery.failed", "warning"),
     ]
     assert all("timestamp" in line and "secret" not in json.dumps(line) for line in lines)
+
+
+def test_no_values_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """An exception is told to people with its traceback, and never with what was in the variables."""
+    try:
+        observe.configure("console", "info")
+        try:
+            record = b"sec" + b"ret"
+            raise ValueError(f"why: {len(record)}")
+        except ValueError:
+            observe.log.exception("delivery.bug")
+    finally:
+        structlog.reset_defaults()
+    said = capsys.readouterr().err
+    assert ("ValueError: why: 6" in said, "secret" in said) == (True, False)

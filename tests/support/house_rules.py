@@ -109,7 +109,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "uvicorn": ("firehose/http/server.py",),
     "h2": ("firehose/http/h2.py", "firehose/http/h2_stream.py"),
     "yaml": ("firehose/yaml_file.py",),
-    "prometheus_client": ("firehose/observe.py",),
+    "prometheus_client": ("firehose/exposition.py",),
     "structlog": ("firehose/observe.py",),
     # The clock, dice and threads.
     "apscheduler": ("firehose/runtime.py",),
