@@ -11,7 +11,6 @@ from itertools import accumulate
 from typing import Annotated, ClassVar, Literal
 
 import pyarrow as pa
-from pyarrow import orc
 from pydantic import Field
 
 from firehose.column_options import ColumnarOptions
@@ -41,6 +40,8 @@ class OrcOptions(ColumnarOptions):
     format_version: Literal["V0_11", "V0_12"] = "V0_12"
 
     def begun(self, sink: Written, first: pa.Table, notes: Mapping[str, str]) -> FileWriter:
+        from pyarrow import orc  # with Arrow's file systems, of which none is used
+
         numbers = dict(zip(first.schema.names, column_numbers(first.schema), strict=True))
         writer: FileWriter = orc.ORCWriter(
             pa.PythonFile(sink, mode="w"),

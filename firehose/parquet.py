@@ -7,16 +7,18 @@ pyarrow's writer knows that changes what readers or bills see.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import BeforeValidator, Field, model_validator
 
 from firehose.column_options import ColumnarOptions
 from firehose.columnar import FileWriter
 from firehose.compression import Written
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 MIB = 1 << 20
 LEVELS: Mapping[str, tuple[int, int, int]] = {"gzip": (1, 9, 1), "zstd": (1, 22, 1)}  # least, most, ours
@@ -66,6 +68,8 @@ class ParquetOptions(ColumnarOptions):
         return int(self.row_group_mib * MIB)
 
     def begun(self, sink: Written, first: pa.Table, notes: Mapping[str, str]) -> FileWriter:
+        import pyarrow.parquet as pq  # with Arrow's file systems: 3 MB that most streams have no use for
+
         writer = pq.ParquetWriter(pa.PythonFile(sink, mode="w"), first.schema, **self._settings(first))
         writer.add_key_value_metadata(dict(notes))
         return ParquetFile(writer, self.row_group_rows)

@@ -14,8 +14,6 @@ from itertools import islice
 from typing import Annotated, BinaryIO
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from firehose import sample as samples
 from firehose.cli import options
@@ -116,16 +114,19 @@ def _begun_at(file: BinaryIO, offset: int) -> int | None:
 @contextmanager
 def _progress(pushed: Pushed, total: int | None) -> Iterator[Callable[[str], None]]:
     """On standard error a bar where somebody watches, else a line now and then. Takes reports of a `Push`."""
+    from rich import progress  # as in `show`
+    from rich.console import Console
+
     console = Console(stderr=True)
     columns = (
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TextColumn("{task.fields[records]:,} records"),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(binary_units=True),
+        progress.TextColumn("{task.fields[records]:,} records"),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total, completed=pushed.offset, records=0)
         step = max(PROGRESS_BYTES, (total or 0) // PROGRESS_STEPS)
         due = pushed.offset + step

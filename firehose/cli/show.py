@@ -10,10 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from typer.core import TyperGroup
 
 from firehose.model import NewerFormat
@@ -50,6 +46,11 @@ def as_json(value: Any) -> None:
 
 def as_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Numbers stand to the right. Cells are text, never markup: a stream may be called `[bold]` for all we know."""
+    from rich import box  # 4 MB, of no use to a service
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     cells = list(rows)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, column in enumerate(columns):

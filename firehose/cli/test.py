@@ -6,10 +6,9 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from firehose import yaml_file
 from firehose.cli import options
@@ -18,6 +17,8 @@ from firehose.config import Config
 from firehose.yaml_file import ConfigError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from firehose.cli.cases import Case
     from firehose.cli.proving import Result
 
@@ -45,7 +46,7 @@ def run(
         note(f"warning: the delivery stream '{name}' has transforms, and no case")
     from firehose.cli import diff, proving  # takes a while, and room: the other commands need not spend them
 
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=True)
+    console = _console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=True)
 
     def tell(result: Result) -> None:
         for line in () if json else diff.told(result, _width()):
@@ -100,4 +101,10 @@ def _only(cases: Sequence[Case], key: str, wanted: str | None) -> list[Case]:
 
 def _width() -> int:
     """Characters of a record that are shown in a line."""
-    return max(40, Console().width - 16) if sys.stdout.isatty() else WIDTH
+    return max(40, _console().width - 16) if sys.stdout.isatty() else WIDTH
+
+
+def _console(**options: Any) -> Console:
+    from rich.console import Console  # as in `show`
+
+    return Console(**options)

@@ -31,7 +31,7 @@ def _apart(columns: tuple[str, ...]) -> tuple[str, ...]:
     return columns
 
 
-Name = Annotated[str, Field(pattern=r"^[^{}!:/\x00-\x1f]{1,128}$")]
+Name = Annotated[str, Field(pattern=r"^[^{}!:/\x00-\x1f]+$", max_length=128)]  # a count in the pattern takes 0.5 MB
 Query = Annotated[str, Field(min_length=1, max_length=65536), AfterValidator(_query)]
 
 

@@ -43,7 +43,7 @@ def _text(version: object) -> object:
     return str(version) if type(version) is int else version
 
 
-Name = Annotated[str, Field(pattern=r"^\S{1,1024}$")]
+Name = Annotated[str, Field(pattern=r"^\S+$", max_length=1024)]  # as a count in the pattern it would take 4 MB
 Version = Annotated[
     str,
     Field(pattern=VERSION),
