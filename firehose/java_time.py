@@ -17,11 +17,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 
 Render = Callable[[datetime], str]
 Value = Callable[[datetime], int]
 Field = Callable[[int], Render]  # takes how often its letter stands in a row
 
+REMEMBERED = 1000  # patterns: streams by the thousand have a few between them
 REFUSAL = "Invalid conversion character used in the value of the expression"
 
 
@@ -33,6 +35,7 @@ class InvalidPattern(ValueError):
         self.detail = detail
 
 
+@lru_cache(maxsize=REMEMBERED)
 def compile_pattern(pattern: str) -> Render:
     """The function that renders zoned instants by `pattern`. Raises `InvalidPattern`, a ValueError."""
     renders: list[Render] = []

@@ -103,3 +103,8 @@ def test_weeks_start_on_sunday(at: datetime) -> None:
     sunday = at - timedelta(days=int(compile_pattern("e")(at)) - 1)
     assert compile_pattern("EEEE")(sunday) == "Sunday"
     assert {week(sunday + timedelta(days=day)) for day in range(7)} == {week(at)}
+
+
+def test_streams_share_a_pattern() -> None:
+    """A pattern that a thousand streams have is compiled once, and kept once."""
+    assert compile_pattern("yyyy/MM/dd/HH/") is compile_pattern("yyyy/MM/dd/HH/")
