@@ -159,7 +159,8 @@ async def test_a_disk_that_lies_is_found(house: House, monkeypatch: pytest.Monke
     with monkeypatch.context() as lying, house.disk.holding_up("*/ledger"):
         lying.setattr(FailingWriter, "write", lambda writer, *chunks: sum(map(len, chunks)))
         assert await house.app.post(house.one) == 200
-        with pytest.raises(AssertionError, match="left set"):
+        # In the middle of a seal the lane's count is there already, and what it counts is waited for in vain.
+        with pytest.raises(AssertionError, match="left set|'delivered': False"):
             await house.reopened()
 
 
