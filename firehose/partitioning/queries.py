@@ -6,10 +6,11 @@ are several outputs: the record goes to the error output.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import jq
@@ -26,6 +27,8 @@ from firehose.rows import replaced
 
 ENDING = "tojson"  # what a query's outputs go through: numbers keep their digits there
 EMPTY = "partitionKeys values must not be null or empty"  # AWS's own words
+SEVERAL = "the query yields more than one value"
+AT_ONCE = 64  # documents handed to libjq together
 _GOOD, _BAD = b"=", b"!"  # how an answer of the worker begins
 
 
@@ -109,28 +112,71 @@ def asked(place: int, document: bytes) -> bytes:
 
 def run(options: Mapping[str, Any]) -> Run:
     without_pandas()
-    programs = [jq.compile(jq_query.wrapped(query, ENDING)) for query in options["queries"]]
+    asks = [Asking(query) for query in options["queries"]]
 
     def answer(rows: pa.RecordBatch, mark: Mark) -> Outcome:
         """Goes through the documents. Key values alone go back."""
         answers: list[bytes] = []
-        for index, record in enumerate(rows.column("record").to_pylist()):
-            mark(index)
-            place, _, document = record.partition(b" ")
-            value = _answer(programs[int(place)], document.decode())
-            answers.append(_BAD + value.message.encode() if isinstance(value, Flaw) else _GOOD + value.encode())
+        pairs = [record.split(b" ", 1) for record in rows.column("record").to_pylist()]
+        for place, run_of_one in groupby(pairs, itemgetter(0)):
+            values = asks[int(place)].values([document for _, document in run_of_one], mark, len(answers))
+            answers += [
+                _BAD + one.message.encode() if isinstance(one, Flaw) else _GOOD + one.encode() for one in values
+            ]
         return Outcome(replaced(rows, pa.array(answers, pa.binary())))
 
     return answer
 
 
-def _answer(compiled: Any, document: str) -> Value:
-    try:
-        outputs = list(islice(iter(compiled.input_text(document)), 2))
-    except ValueError as error:
-        return Flaw(jq_query.failure(error))
+class Asking:
+    """A query run on documents, each of them one JSON value.
+
+    libjq takes a parser and a run of its own several times as long to set up as to use, so it is handed many documents
+    at once. Where one of them fails, or yields too much, the next ones go by themselves until all is well again: what
+    is said of a document is what jq says of it alone.
+    """
+
+    def __init__(self, query: str) -> None:
+        # Behind its outputs each document has a null, which the ending makes of nothing. Only `halt` keeps it back.
+        self._compiled = jq.compile(f"({jq_query.wrapped(query, ENDING)}), null")
+        self._most = 1 if "halt" in query else AT_ONCE
+
+    def values(self, documents: Sequence[bytes], mark: Mark, first: int) -> list[Value]:
+        """`first` is the index of the first document's row."""
+        values: list[Value] = []
+        size = 1
+        while len(values) < len(documents):
+            start = len(values)
+            values += self._together(documents[start : start + size], mark, first + start)
+            size = min(2 * size, self._most) if len(values) == start + size else 1
+        return values
+
+    def _together(self, documents: Sequence[bytes], mark: Mark, first: int) -> list[Value]:
+        """The values of the leading documents: of all, or of those before one that fails, which must be asked alone, or
+        up to one that yields several. At least one of a document alone.
+        """
+        mark(first)
+        values: list[Value] = []
+        found: list[str] = []
+        try:
+            for output in self._compiled.input_text(b"\n".join(documents).decode()):
+                if output is not None:
+                    found.append(output)
+                    if len(found) == 1:
+                        continue
+                values.append(_value(found))
+                if found[1:] or len(values) == len(documents):
+                    return values
+                found.clear()
+                mark(first + len(values))
+        except ValueError as error:
+            return [Flaw(jq_query.failure(error))] if len(documents) == 1 else values
+        return [_value(found)] if len(documents) == 1 else values
+
+
+def _value(outputs: Sequence[str]) -> Value:
     if len(outputs) > 1:
-        return Flaw("the query yields more than one value")
+        return Flaw(SEVERAL)
     return key_of(outputs[0].encode()) if outputs else Flaw(EMPTY)
 
 
