@@ -13,16 +13,19 @@ from dataclasses import dataclass
 
 import msgspec
 
-_STRING = r'"(?:[^"\\]|\\[^(])*"'  # one with an expression inside is not understood
+_PLAIN = r'(?:[^"\\]|\\[^(])*'  # of a string: up to its end, or to an expression inside
+_STRING = rf'"{_PLAIN}"'
 _TOKEN = re.compile(
     rf"""\s*(?:
       (?P<field>\.(?:[A-Za-z_]\w*|{_STRING}|\[\s*{_STRING}\s*\]))
     | (?P<literal>{_STRING}|\d+(?:\.\d+)?)
+    | (?P<inside>"{_PLAIN}\\\()
     | (?P<word>[@$]?[A-Za-z_][\w:]*)
     | (?P<sign>\?//|//|==|!=|<=|>=|\.\.|[-+*/%|<>(),:;?.{{}}\[\]](?!=))
     )""",
     re.VERBOSE,
 )
+_INSIDE = re.compile(rf"""{_PLAIN}(?P<end>\\\(|")""")  # of a string, behind an expression
 _PART = re.compile(r"\[(\d+):(\d*)\]\s*$")
 _OPEN, _CLOSE = {"(", "[", "{", "if"}, {")", "]", "}", "end"}
 _ANEW = {"then", "elif", "else"}  # parts of an `if`, which all begin with what it began with
@@ -107,7 +110,9 @@ def is_quick(query: str) -> bool:
     """Whether it can neither loop nor grow what it is given, as far as its text alone can tell for certain."""
     before = ""
     for token in _tokens(query):
-        if token.kind == "other" or token.text in _GROWING or (token.kind == "word" and token.text not in _QUICK):
+        if token.kind in ("other", "inside") or token.text in _GROWING:
+            return False
+        if token.kind == "word" and token.text not in _QUICK:
             return False
         if before == "[" and token.text == "]":
             return False
@@ -126,12 +131,30 @@ def _ends_a_term(text: str) -> bool:
 
 
 def _tokens(query: str) -> Iterator[_Token]:
+    """An expression inside a string stands in brackets of the kind `inside`, and what is around it is left out."""
     end = 0
+    depths: list[int] = []  # of each string around, how many brackets are open in its expression
     while match := _TOKEN.match(query, end):
         assert match.lastgroup is not None
-        yield _Token(match.lastgroup, match[match.lastgroup])
+        token = _Token(match.lastgroup, match[match.lastgroup])
         end = match.end()
-    if query[end:].strip():
+        if token.kind == "inside":
+            depths.append(0)
+            token = _Token("inside", "(")
+        elif depths and token.text == ")" and depths[-1] == 0:
+            rest = _INSIDE.match(query, end)
+            if rest is None:
+                break
+            end = rest.end()
+            yield _Token("inside", ")")
+            if rest["end"] == '"':
+                depths.pop()
+                continue
+            token = _Token("inside", "(")
+        elif depths:
+            depths[-1] += {"(": 1, ")": -1}.get(token.text, 0)
+        yield token
+    if depths or query[end:].strip():
         yield _Token("other", query[end:])
 
 

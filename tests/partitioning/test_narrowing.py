@@ -51,6 +51,10 @@ def test_paths(query: str, names: tuple[tuple[str, ...], slice | None] | None) -
         (".a | . as $x | $x", ("a",)),
         (".a | if . == null then 1 else . end", ("a",)),
         (".a | keys", ("a",)),
+        ('"\\(.a)"', ("a",)),
+        (r'"\(.id[3:4] | tonumber % 5)-\((.x))-" + .y', ("id", "x", "y")),
+        (r'"a)\("\(.a)" + .b)b(\\(" + .c', ("a", "b", "c")),
+        (r'if "\(.a)" == "x" then .b["\(.c)"] else "\(.d)".e end', ("a", "b", "c", "d")),
     ],
 )
 def test_fields(query: str, names: tuple[str, ...]) -> None:
@@ -61,10 +65,12 @@ def test_fields(query: str, names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        *(".", "..", "keys", "length", "tojson", "input", "$x", "@text", '"\\(.a)"', "{a: .b}", "{a}", ".[0]", ".[]"),
+        *(".", "..", "keys", "length", "tojson", "input", "$x", "@text", '"\\(.)"', "{a: .b}", "{a}", ".[0]", ".[]"),
         *(".a = 3", ".a |= 3", ".a += 1", "del(.a)", ".a as $x | .b", "try .a catch .", "def f: .; f", ".a // ."),
         *("if .a | not then . else .b end", "if .a | not then keys else .b end", ".a # .b", "(.a", ".a + length"),
         *("reduce .a[] as $x (0; . + $x)", "first(.a)", '.["a", "b"]', "[.a, .]", '"text"', "1"),
+        *('"\\(.a) \\(keys)"', '"\\(.a | .)" + tojson', '@base64 "\\(.a)"', '."a\\(.b)"', '.["a\\(.b)"]', '"\\(.a'),
+        *('"\\(.a)', '"\\\\(.a)"', '"\\(.a)" | input, . + "\\(.b', '"\\("\\(.a)\\(.)")"'),
     ],
 )  # fmt: skip
 def test_uncertain(query: str) -> None:
@@ -93,6 +99,7 @@ WAYS = (
     "{0}", "({0})", "{0} | {1}", "{0} // {1}", "{0} + {1}", "{0}, {1}", "[{0}, {1}]", "{0} == {1}", "{0} and {1}",
     "if {0} then {1} else {2} end", "if {0} | {1} then {2} else . end", "({0} | {1}) + {2}", "{0} | tostring", "-{0}",
     "{0} | if . then {1} else {2} end", "{0} as $x | {1}", "{0} | . as $x | {1}", "[{0} | {1}, {2}]", "{0}[{1}]?",
+    '"\\({0})"', '"x\\({0})-\\({1})y" + {2}', '"\\("\\({0})" | {1})" | {2}',
 )  # fmt: skip
 QUERIES = st.recursive(
     st.sampled_from(TERMS),
