@@ -160,7 +160,7 @@ async def test_a_disk_that_lies_is_found(house: House, monkeypatch: pytest.Monke
         lying.setattr(FailingWriter, "write", lambda writer, *chunks: sum(map(len, chunks)))
         assert await house.app.post(house.one) == 200
         # In the middle of a seal the lane's count is there already, and what it counts is waited for in vain.
-        with pytest.raises(AssertionError, match="left set|'delivered': False"):
+        with pytest.raises(AssertionError, match=r"left set|'delivered': False"):
             await house.reopened()
 
 
