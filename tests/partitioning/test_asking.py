@@ -15,7 +15,7 @@ from firehose import jq_query
 from firehose.json_text import record as json_record
 from firehose.json_text.record import NotJson
 from firehose.partitioning.documents import Flaw, Value
-from firehose.partitioning.queries import AT_ONCE, EMPTY, ENDING, SAID_CHARACTERS, SEVERAL, Asking, key_of
+from firehose.partitioning.queries import AT_ONCE, EMPTY, ENDING, SEVERAL, Asking, key_of
 
 QUERIES = (
     ".", ".a", ".a | tostring", ".a[]", ".a[]?", ".a, .b", "empty", "null", "nan", "infinite, 1", "-0", '"\\u0000"',
@@ -53,7 +53,7 @@ def _alone(outputs: Any) -> Value:
     try:
         found = list(islice(iter(outputs), 2))
     except ValueError as error:
-        return Flaw(str(error)[:SAID_CHARACTERS] or "an error without words")
+        return Flaw(jq_query.failure(error))
     if len(found) > 1:
         return Flaw(SEVERAL)
     return key_of(found[0].encode()) if found else Flaw(EMPTY)
