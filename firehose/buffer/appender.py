@@ -288,6 +288,8 @@ class DiskAppender:
         good_bytes = lane.file_bytes
         writing.since = self._runtime.monotonic()
         self._pace.begun(writing.since)
+        if not writing.open:
+            writing.filling_since, writing.before_bytes = writing.since, self.accepted_bytes
         writing.group_bytes, writing.with_origins = group.size_bytes, bool(group.origins)
         try:
             written = await self._threads.run(partial(write, lane, new, group))
@@ -317,8 +319,8 @@ class DiskAppender:
         finally:
             self._sealing -= 1
             writing.since = None
-        open_seconds = began - (writing.aging_since or began)
-        self._pace.sealed(full, open_seconds, self._interval_seconds)
+        segments = (self.accepted_bytes - writing.before_bytes) / self._limits.size_bytes
+        self._pace.sealed(full, began - writing.filling_since, segments, self._interval_seconds)
         writing.end_age()
         self._tell(segment, file_bytes)
 

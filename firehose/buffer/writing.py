@@ -28,6 +28,8 @@ class Writing:
     since: float | None = None  # on the monotonic clock: when the disk was given what it now has in its hands
     group_bytes: int = 0  # of that
     with_origins: bool = False  # whether that has any
+    filling_since: float = 0.0  # on the monotonic clock: when the disk was given the first group of what is open
+    before_bytes: int = 0  # what the stream had accepted then
     seal_due: bool = False
     sealers: list[asyncio.Future[None]] = field(default_factory=list)
     age: asyncio.TimerHandle | None = None
@@ -79,9 +81,12 @@ class Pace:
         self._lately.append(seconds)
         self._judge()
 
-    def sealed(self, full: bool, open_seconds: float, interval_seconds: float) -> None:
-        """A segment was, because it was full or for another reason, having been open for so long."""
-        self._fills_early = full and open_seconds * self._most <= interval_seconds
+    def sealed(self, full: bool, seconds: float, segments: float, interval_seconds: float) -> None:
+        """A segment was, because it was full or for another reason. While it was open, for so long, the stream took so
+        many segments' worth: that of each lane says little, for they fill the slower the more there are.
+        """
+        steady = full or self.lanes > 1  # what is sealed for another reason may have been open for a moment only
+        self._fills_early = steady and segments * interval_seconds >= seconds * self._most
         self._judge()
 
     def _judge(self) -> None:

@@ -158,6 +158,36 @@ def test_a_segment_sealed_for_its_age_ends_it() -> None:
     in_buffer(scenario)
 
 
+def test_lanes_fill_slower_the_more_there_are() -> None:
+    """What counts is how fast the stream fills segments, not how long one lane takes with its share: the lanes stay."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        for _ in range(1000 // 40 + 1):
+            await answers(buffer, writing.LANES, DISK_SECONDS / writing.LANES * 1.01, size=40)
+            await passed(INTERVAL / 60)
+        assert len(buffer.sealed) == writing.LANES
+        assert buffer.runtime.now_ms() / 1000 - buffer.sealed[0].opened_at.timestamp() > INTERVAL / writing.LANES
+        waited = await answers(buffer, writing.LANES, DISK_SECONDS / writing.LANES * 1.01)
+        assert max(waited) == pytest.approx(DISK_SECONDS)
+
+    in_buffer(scenario)
+
+
+def test_a_lane_that_had_little_ends_no_other() -> None:
+    """One that few groups went to is sealed for its age; the others stay, while the stream fills segments early."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        await answers(buffer, writing.LANES, DISK_SECONDS / writing.LANES * 1.01)
+        for _ in range(int(INTERVAL * 1.1)):
+            await buffer.appender.append(batch(b"x" * 200))
+            await passed(1)
+        assert len({segment.lane for segment in buffer.sealed}) == writing.LANES
+        waited = await answers(buffer, writing.LANES, DISK_SECONDS / writing.LANES * 1.01)
+        assert max(waited) == pytest.approx(DISK_SECONDS)
+
+    in_buffer(scenario)
+
+
 def test_nobody_waits_for_a_seal() -> None:
     """The append that fills a segment is answered before that is sealed; with one lane the next waits for it."""
 
