@@ -14,6 +14,7 @@ from uuid import uuid4
 import boto3
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
+from programs import PATIENCE_SECONDS
 from s3_shelf import operation_of
 
 KEYS = {"access_key_id": "test", "secret_access_key": "hush-hush"}
@@ -151,7 +152,7 @@ class S3Server:
 def _handler(server: S3Server) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        timeout: ClassVar[float] = 30
+        timeout: ClassVar[float] = PATIENCE_SECONDS
 
         def handle_one_request(self) -> None:
             try:

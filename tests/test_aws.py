@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from programs import PATIENCE_SECONDS
 from pydantic import SecretStr
 
 from destinations.s3 import S3Options
@@ -101,7 +102,7 @@ class Silent:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:
             self.asked.set()
-            self.says.wait(60)
+            self.says.wait(PATIENCE_SECONDS)
             yield {"said": {}}
 
     def close(self) -> None:
@@ -114,7 +115,7 @@ def test_events_are_closed_by_whoever_reads_them() -> None:
     events = Events(stream)
     reader = threading.Thread(target=events.next)
     reader.start()
-    assert stream.asked.wait(60)
+    assert stream.asked.wait(PATIENCE_SECONDS)
     events.close()
     assert stream.closed_by == []
     stream.says.set()

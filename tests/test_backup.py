@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import PATIENCE_SECONDS
 from running import NEVER, imbalances, running, to_folder
 
 from firehose import config
@@ -56,7 +57,7 @@ async def test_a_blocked_backup_blocks_nobody(tmp_path: Path) -> None:
     async with running(tmp_path, {"app": stream(tmp_path, backup=backup)}) as one:
         await one.post("app", b"a\nb\n")
         await one.client.post("/v1/streams/app/flush")
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (await one.streams())["app"]["destinations"]["folder"]["delivered"] < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert one.files.records() == ["A", "B"]

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 from failing_disk import CHANGES, FailingDisk, FailingWriter, Fault
+from programs import PATIENCE_SECONDS
 from running import Running, imbalances, running, to_folder
-from sent import PATIENCE_SECONDS, Sent
+from sent import Sent
 from structlog.testing import capture_logs
 
 from firehose import courier, delivery_half

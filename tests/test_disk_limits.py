@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import httpx
 import pytest
+from programs import PATIENCE_SECONDS
 from running import Started, imbalances, places_told, started, to_folder
 from sent import Sent
 
@@ -50,7 +51,7 @@ class Machine:
         assert (await self.client.get("/readyz")).status_code == 200
         while any(await self.buffered()):
             for one in sent:
-                await self.client.post(f"/v1/streams/{one.stream}/flush", params={"wait_seconds": 100})
+                await self.client.post(f"/v1/streams/{one.stream}/flush", params={"wait_seconds": PATIENCE_SECONDS})
         assert set(imbalances(await places_told(self.client)).values()) == {0}
         for one in sent:
             one.check(self.started.files.records(one.stream))
@@ -65,7 +66,7 @@ class Machine:
 async def machine(root: Path, **options: Any) -> AsyncIterator[Machine]:
     quick = {"size_mib": 0.01, "interval_seconds": 0.1}
     streams = {name: {"buffering": quick, "destination": to_folder(root, name)} for name in STREAMS}
-    async with started(root, streams, **options) as one, httpx.AsyncClient(base_url=one.url, timeout=120) as client:
+    async with started(root, streams, **options) as one, one.client() as client:
         yield Machine(one, client)
 
 

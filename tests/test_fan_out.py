@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from endpoint import Endpoint, Exchange, listening, take
+from programs import PATIENCE_SECONDS
 from running import NEVER, Running, imbalances, running, to_folder
 
 from firehose.columnar import Columnar
@@ -203,7 +204,7 @@ async def test_taking_a_dead_one_out_frees_what_it_held(tmp_path: Path, held: bo
 
 async def until(one: Running, holds: Callable[[dict[str, Any]], bool]) -> None:
     """Returns once that can be said of the destinations: nobody tells of it by himself."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds((await one.streams())["app"]["destinations"]):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

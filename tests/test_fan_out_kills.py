@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 from oracle import access_log, assert_each_once
-from programs import free_port
+from programs import PATIENCE_SECONDS, free_port
 from running import NEVER, Started, imbalances, places_told, started, to_folder
 from s3_server import S3Server
 
@@ -50,12 +49,12 @@ def inodes(root: Path) -> Inodes:
 async def lived(one: Started, lines: list[str], wait_for: int) -> None:
     """Takes the lines in several segments, and is killed once so many objects more are there."""
     before = len(inodes(one.files.root))
-    async with httpx.AsyncClient(base_url=one.url, timeout=120) as client:
+    async with one.client() as client:
         for start in range(0, len(lines), LINES):
             answer = await client.post("/ingest/app", content="\n".join(lines[start : start + LINES]).encode())
             assert answer.status_code == 200
             await client.post("/v1/streams/app/flush")
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while len(inodes(one.files.root)) < before + wait_for:  # noqa: ASYNC110  # nobody tells of a file
             await asyncio.sleep(0.005)
     one.signal(signal.SIGKILL)
@@ -78,8 +77,8 @@ async def test_killed_again_and_again(tmp_path: Path) -> None:
     with S3Server() as store:
         bucket = store.new_bucket()
         async with started(tmp_path, streams(tmp_path, store.url, bucket=bucket)) as one:
-            async with httpx.AsyncClient(base_url=one.url, timeout=120) as client:
-                answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 100})
+            async with one.client() as client:
+                answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": PATIENCE_SECONDS})
                 assert answer.json()["delivered"], answer.text
                 assert set(imbalances(await places_told(client)).values()) == {0}
         now = inodes(tmp_path)

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import small_opensearch
 from endpoint import Exchange, listening, says
+from programs import PATIENCE_SECONDS
 from running import NEVER, imbalances, running, started, to_folder
 from small_opensearch import SmallOpenSearch
 
@@ -131,15 +131,15 @@ async def test_killed_in_the_middle(far: SmallOpenSearch, tmp_path: Path) -> Non
     streams = stream(tmp_path, far, bulk_records=100)
     async with (
         started(tmp_path, streams, drain_seconds=1) as one,
-        httpx.AsyncClient(base_url=one.url, timeout=120) as client,
+        one.client() as client,
     ):
         await client.post("/ingest/app", content=LINES)
         await client.post("/v1/streams/app/flush")
-        await asyncio.wait_for(stored.wait(), 120)
+        await asyncio.wait_for(stored.wait(), PATIENCE_SECONDS)
         one.signal(signal.SIGKILL)
         await one.ended()
     far.script = [says("503 Busy")]
-    async with started(tmp_path, streams) as one, httpx.AsyncClient(base_url=one.url, timeout=120) as client:
-        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 100})
+    async with started(tmp_path, streams) as one, one.client() as client:
+        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": PATIENCE_SECONDS})
         assert answer.json()["delivered"], answer.text
     assert [one["n"] for one in far.sources()] == list(range(500))

@@ -14,7 +14,8 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 from glue_server import GlueServer
-from running import NEVER, Started, imbalances, places_told, running, started, to_folder
+from programs import PATIENCE_SECONDS
+from running import NEVER, imbalances, places_told, running, started, to_folder
 from structlog.testing import capture_logs
 
 NARROW, WIDE = {"id": "bigint"}, {"id": "bigint", "more": "int"}
@@ -50,7 +51,7 @@ async def told(client: httpx.AsyncClient, of: Callable[[dict[str, Any]], object]
         await asyncio.sleep(0.02)
 
 
-async def flush(client: httpx.AsyncClient, wait_seconds: float = 100) -> bool:
+async def flush(client: httpx.AsyncClient, wait_seconds: float = PATIENCE_SECONDS) -> bool:
     answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": wait_seconds})
     return bool(answer.json()["delivered"])
 
@@ -61,7 +62,7 @@ async def test_a_table_that_changes_and_vanishes(tmp_path: Path, glue: GlueServe
     """
     schema = {"glue": glue.keys(refresh_seconds=0.001)}
     glue.add(NARROW)
-    async with started(tmp_path, streams(tmp_path, schema)) as one, _client(one) as client:
+    async with started(tmp_path, streams(tmp_path, schema)) as one, one.client() as client:
         await client.post("/ingest/app", content=b'{"id":1,"more":2}\n{"id":"x"}')
         assert await flush(client)
         glue.add(WIDE)
@@ -75,7 +76,7 @@ async def test_a_table_that_changes_and_vanishes(tmp_path: Path, glue: GlueServe
         one.signal(signal.SIGKILL)
         await one.ended()
     glue.versions.extend(gone)
-    async with started(tmp_path, streams(tmp_path, schema)) as two, _client(two) as client:
+    async with started(tmp_path, streams(tmp_path, schema)) as two, two.client() as client:
         assert await flush(client)
         assert set(imbalances(await places_told(client)).values()) == {0}
     assert tables(tmp_path) == [
@@ -110,7 +111,3 @@ async def test_a_file_that_changes(tmp_path: Path) -> None:
         await one.flush("app")
     wide = [(("id", "more"), [{"id": n, "more": n + 1}]) for n in (5, 7)]
     assert tables(tmp_path) == [(("id",), [{"id": 1}]), (("id",), [{"id": 3}]), *wide]
-
-
-def _client(one: Started) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=one.url, timeout=120)

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import httpx
+from programs import PATIENCE_SECONDS
 from running import NEVER, Started, imbalances, places_told, samples, started, to_folder
 
 
@@ -16,8 +16,8 @@ def streams(root: Path, **keys: Any) -> dict[str, Any]:
 
 
 async def post(one: Started, body: bytes) -> int:
-    async with httpx.AsyncClient(timeout=120) as client:
-        return (await client.post(f"{one.url}/ingest/app", content=body)).status_code
+    async with one.client() as client:
+        return (await client.post("/ingest/app", content=body)).status_code
 
 
 async def test_sigterm_drains(tmp_path: Path) -> None:
@@ -39,8 +39,8 @@ async def test_killed_and_restarted(tmp_path: Path) -> None:
         one.signal(signal.SIGKILL)
         await one.ended()
     async with started(tmp_path, streams(tmp_path)) as two:
-        async with httpx.AsyncClient(base_url=two.url, timeout=120) as client:
-            answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 100})
+        async with two.client() as client:
+            answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": PATIENCE_SECONDS})
             assert answer.json()["delivered"]
             page = await places_told(client)
         assert page['firehose_accepted_records_total{stream="app"}'] == 500
@@ -50,7 +50,7 @@ async def test_killed_and_restarted(tmp_path: Path) -> None:
 
 async def test_sighup(tmp_path: Path) -> None:
     """SIGHUP follows a changed file, and keeps the old configuration where the file is wrong."""
-    async with started(tmp_path, streams(tmp_path)) as one, httpx.AsyncClient(base_url=one.url, timeout=120) as client:
+    async with started(tmp_path, streams(tmp_path)) as one, one.client() as client:
         one.files.write({**streams(tmp_path), "web": {"nonsense": 1}})
         one.signal(signal.SIGHUP)
         said = await one.logged("config.invalid")
@@ -63,7 +63,7 @@ async def test_sighup(tmp_path: Path) -> None:
 
 async def test_delivery_stopped(tmp_path: Path) -> None:
     """A delivery process that does not move harms freshness alone: records are taken, and probes answered in time."""
-    async with started(tmp_path, streams(tmp_path)) as one, httpx.AsyncClient(base_url=one.url, timeout=120) as client:
+    async with started(tmp_path, streams(tmp_path)) as one, one.client() as client:
         child = child_of(one)
         await places_told(client)  # the service takes records before that
         os.kill(child, signal.SIGSTOP)
@@ -72,7 +72,7 @@ async def test_delivery_stopped(tmp_path: Path) -> None:
         assert (ready.status_code, "does not answer" in ready.json()["checks"]["delivery"]) == (200, True)
         assert samples((await client.get("/metrics")).text)["firehose_delivery_up"] == 0
         os.kill(child, signal.SIGCONT)
-        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 100})
+        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": PATIENCE_SECONDS})
         assert answer.json()["delivered"]
         assert samples((await client.get("/metrics")).text)["firehose_delivery_up"] == 1
 
@@ -82,7 +82,7 @@ async def test_reloads_under_load(tmp_path: Path) -> None:
     quick = streams(tmp_path, buffering={"size_mib": 0.01, "interval_seconds": 0.05})
     both = {"app": {"buffering": quick["app"]["buffering"], "destinations": [
         to_folder(tmp_path, name="folder", compression="gzip"), to_folder(tmp_path, "two", name="two")]}}  # fmt: skip
-    async with started(tmp_path, quick) as one, httpx.AsyncClient(base_url=one.url, timeout=120) as client:
+    async with started(tmp_path, quick) as one, one.client() as client:
         await places_told(client)  # the service takes records before that
         sent = 0
         for round_number in range(6):
@@ -94,7 +94,7 @@ async def test_reloads_under_load(tmp_path: Path) -> None:
                 assert (await client.post("/ingest/app", content=body.encode())).status_code == 200
                 sent += 50
             assert set(imbalances(await places_told(client)).values()) == {0}
-        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 100})
+        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": PATIENCE_SECONDS})
         assert answer.json()["delivered"]
         assert set(imbalances(await places_told(client)).values()) == {0}
     assert sorted(map(int, one.files.records())) == list(range(sent))

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from endpoint import Exchange, listening
 from hec_server import TOKEN, Hec, take, tell_indexed, tells
+from programs import PATIENCE_SECONDS
 from running import NEVER, imbalances, running, started, to_folder
 
 LINES = "".join(f"{number:06d}\n" for number in range(500))
@@ -73,14 +73,14 @@ async def test_killed_while_it_waits(far: Hec, tmp_path: Path) -> None:
     far.ack_script = [ask] * 10_000
     streams = stream(tmp_path, far)
     begun = started(tmp_path, streams, drain_seconds=1)
-    async with begun as one, httpx.AsyncClient(base_url=one.url, timeout=120) as client:
+    async with begun as one, one.client() as client:
         await client.post("/ingest/app", content=LINES)
         await client.post("/v1/streams/app/flush")
-        await asyncio.wait_for(asked_for.wait(), 120)
+        await asyncio.wait_for(asked_for.wait(), PATIENCE_SECONDS)
         one.signal(signal.SIGKILL)
         await one.ended()
     far.index_after = 0
-    async with started(tmp_path, streams) as one, httpx.AsyncClient(base_url=one.url, timeout=120) as client:
-        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": 100})
+    async with started(tmp_path, streams) as one, one.client() as client:
+        answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": PATIENCE_SECONDS})
         assert answer.json()["delivered"], answer.text
     assert far.bodies == [LINES.encode()]

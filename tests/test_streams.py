@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from hooking import until
+from programs import PATIENCE_SECONDS
 from sites import FlakyDisk
 
 from firehose import config
@@ -147,7 +148,7 @@ async def test_limits_follow(half: Half) -> None:
     await put(streams, "app", 1)
     await streams.refollow(half.read(app={**to("one"), "buffering": {"size_mib": 0.000002}}))
     await put(streams, "app", 1)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await until(lambda: len(half.told) > 1)  # nobody waits for a seal
     assert [message["do"] for message in half.told] == ["reload", "sealed"]
     await streams.close()

@@ -14,6 +14,7 @@ from queue import Queue
 from threading import Thread
 
 import structlog
+from programs import PATIENCE_SECONDS
 from typer.testing import CliRunner, Result
 
 from firehose.cli import app
@@ -63,10 +64,10 @@ def running(folder: Path, streams: Sequence[str]) -> Iterator[Running]:
     reading = Thread(target=_read, args=(process.stderr, log, ready))
     reading.start()
     try:
-        port = ready.get(timeout=120)
+        port = ready.get(timeout=PATIENCE_SECONDS)
         yield Running(f"http://127.0.0.1:{port}", write_config(folder, streams, port), folder)
         process.terminate()
-        assert process.wait(timeout=120) == 0
+        assert process.wait(timeout=PATIENCE_SECONDS) == 0
     finally:
         process.kill()
         process.wait()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cli.running import Running, failing, firehose, good, running
+from programs import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_put_that_is_interrupted(service: Running) -> None:
         while not standing(service, "stop")["accepted"]:
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 1
     assert b"Traceback" not in said
     assert b"stopped" in said

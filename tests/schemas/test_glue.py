@@ -15,7 +15,7 @@ from batches import Notes, batch
 from glue_server import GlueServer, refusal
 from lambda_server import Answer, Fault, HangUp, Hold
 from moto.server import ThreadedMotoServer
-from programs import wait_for
+from programs import PATIENCE_SECONDS, wait_for
 from pydantic import ValidationError
 from sites import schema_site
 
@@ -312,7 +312,7 @@ def test_a_slow_answer(tmp_path: Path, server: GlueServer) -> None:
     server.script.append(hold)
     stream = Stream(tmp_path, server.keys(timeout_seconds=0.5))
     assert "ReadTimeout" in stream.waits()
-    assert server.met.wait(60)
+    assert server.met.wait(PATIENCE_SECONDS)
     hold.until.set()
 
     def followed() -> bool:
@@ -338,7 +338,7 @@ def test_side_by_side(server: GlueServer, stream: Stream) -> None:
     threads = [Thread(target=stream.follows, args=(memo,)) for memo in memos]
     for thread in threads:
         thread.start()
-    assert server.met.wait(60)
+    assert server.met.wait(PATIENCE_SECONDS)
     assert stream.follows(under_way) == NARROW
     hold.until.set()
     for thread in threads:

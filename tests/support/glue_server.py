@@ -13,6 +13,7 @@ from threading import Event, Thread
 from typing import Any, ClassVar
 
 from lambda_server import KEYS, Answer, Fault, HangUp, Hold, Reset
+from programs import PATIENCE_SECONDS
 
 Asked = tuple[str, dict[str, Any]]
 
@@ -85,7 +86,7 @@ class GlueServer:
 def _handler(server: GlueServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        timeout: ClassVar[float] = 30
+        timeout: ClassVar[float] = PATIENCE_SECONDS
 
         def do_POST(self) -> None:
             said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from programs import PATIENCE_SECONDS
+
 PATH = re.compile(r"/2015-03-31/functions/(?P<function>[^/]+)/invocations")
 KEYS = {"access_key_id": "test", "secret_access_key": "hush-hush"}
 Event = dict[str, Any]
@@ -141,7 +143,7 @@ class LambdaServer:
 def _handler(server: LambdaServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        timeout: ClassVar[float] = 30
+        timeout: ClassVar[float] = PATIENCE_SECONDS
 
         def setup(self) -> None:
             server.connections += 1

@@ -97,7 +97,9 @@ class Running:
 
     async def flush(self, stream: str) -> dict[str, Any]:
         """Seals what is buffered and waits until it is delivered."""
-        answer = await self.client.post(f"/v1/streams/{stream}/flush", params={"wait_seconds": 100}, timeout=120)
+        answer = await self.client.post(
+            f"/v1/streams/{stream}/flush", params={"wait_seconds": PATIENCE_SECONDS}, timeout=2 * PATIENCE_SECONDS
+        )
         said: dict[str, Any] = answer.json()
         assert said["delivered"], said
         return said
@@ -163,6 +165,10 @@ class Started:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def client(self) -> httpx.AsyncClient:
+        """One that waits for longer than it asks the service to wait."""
+        return httpx.AsyncClient(base_url=self.url, timeout=2 * PATIENCE_SECONDS)
 
     async def logged(self, event: str) -> dict[str, Any]:
         """Reads on until that event was logged."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import httpx
-
-PATIENCE_SECONDS = 120
+from programs import PATIENCE_SECONDS
 
 
 class Posts(Protocol):

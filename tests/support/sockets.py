@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from programs import PATIENCE_SECONDS
+
 from firehose import observe
 from firehose.config import ServiceOptions
 from firehose.http.admission import Admission
@@ -16,7 +18,7 @@ from firehose.http.asgi import App
 from firehose.http.front import Front
 from firehose.http.server import server
 
-ANSWER_SECONDS = 60
+ANSWER_SECONDS = PATIENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

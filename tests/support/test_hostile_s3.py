@@ -13,7 +13,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError
 from hostile_s3 import BEFITTING, HostileS3
-from programs import wait_for
+from programs import PATIENCE_SECONDS, wait_for
 
 NAME = "a/b=1/ü.gz"
 
@@ -27,7 +27,9 @@ def store(tmp_path: Path) -> Iterator[HostileS3]:
 @pytest.fixture
 def client(store: HostileS3) -> Iterator[Any]:
     config = Config(
-        s3={"addressing_style": "path"}, retries={"total_max_attempts": 1, "mode": "standard"}, read_timeout=60
+        s3={"addressing_style": "path"},
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        read_timeout=PATIENCE_SECONDS,
     )
     one = boto3.Session("a", "b").client("s3", endpoint_url=store.url, region_name="us-east-1", config=config)
     yield one

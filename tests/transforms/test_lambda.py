@@ -27,7 +27,7 @@ from lambda_server import (
     refusal,
     running,
 )
-from programs import wait_for
+from programs import PATIENCE_SECONDS, wait_for
 from pydantic import ValidationError
 from sites import site
 from virtual_time import Inline, VirtualRuntime
@@ -43,7 +43,6 @@ from transforms.lambda_ import Lambda, LambdaOptions, backoff_seconds, error_cod
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:clean"
 PARTLY = "123456789012:function:clean"
 THREE = [b"one", b"two", b"three"]
-PATIENCE_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
