@@ -1,4 +1,5 @@
-"""What every test run keeps to: no test fails for slowness, and at its end it says which tests were left out.
+"""What every test run keeps to: no test fails for slowness, no test asks a name server, and at its end it says which
+tests were left out.
 
 Where live tests are required (CI=true or LIVE_REQUIRED=1), one that is skipped for want of its server is a failure.
 """
@@ -6,8 +7,10 @@ Where live tests are required (CI=true or LIVE_REQUIRED=1), one that is skipped 
 from __future__ import annotations
 
 import os
+import socket
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,6 +27,21 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("busy")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unknown_names() -> Iterator[None]:
+    """Names below `.invalid` are nobody's, at once: a name server may be slow to say so, silent or of another mind."""
+    asked = socket.getaddrinfo
+
+    def addresses(host: Any, *more: Any, **named: Any) -> Any:
+        if (host.decode() if isinstance(host, bytes) else host or "").endswith(".invalid"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return asked(host, *more, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", addresses)
+        yield
 
 
 def pytest_configure(config: pytest.Config) -> None:
