@@ -14,6 +14,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from firehose import jq_query
+from firehose.hooks import wire
 from firehose.hooks.options import WorkerOptions
 from firehose.hooks.program import PROCESSING_FAILED, Mark, Program, Run
 from firehose.hooks.workers import Workers
@@ -68,6 +69,7 @@ def program(options: Mapping[str, Any]) -> Run:
             except RefusedRecord as refusal:
                 ends.append([])
                 refused[index] = refusal.why
+        mark(wire.NOWHERE)
         came = [index for index, outputs in enumerate(ends) for _ in outputs]
         made = pa.array([output for outputs in ends for output in outputs], pa.binary())
         silent = [index for index, outputs in enumerate(ends) if not outputs and index not in refused]

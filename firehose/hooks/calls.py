@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from firehose.hooks import lambda_style
+from firehose.hooks import lambda_style, wire
 from firehose.hooks.program import (
     FUNCTION_ERROR,
     NOT_FOUND,
@@ -180,6 +180,7 @@ def as_record(function: Function, call: Call) -> Run:
                     print_traceback(error)  # one of them tells what is wrong; a thousand would cost more than the work
                 made.append(None)
                 refused[index] = said(error)
+        mark(wire.NOWHERE)
         return _ended(rows, made, refused, call)
 
     return run

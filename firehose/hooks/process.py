@@ -146,8 +146,10 @@ class Worker:
             if _answered(call):
                 return call.result()
             self.gone = True
-            how = f"its process ended: {_ending(end.result())}" if end.done() else "it has closed its connection"
-            raise Failed(FUNCTION_ERROR, how, self._at())
+            if end.done():
+                raise Failed(FUNCTION_ERROR, f"its process ended: {_ending(end.result())}", self._at())
+            # It goes on, and may be behind the row that did it: nobody knows which one that was.
+            raise Failed(FUNCTION_ERROR, "it has closed its connection")
         finally:
             for task in (call, end):
                 task.cancel()

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from firehose.model import Outcome
 
-Mark = Callable[[int], None]  # says at which of the given rows (its index) the work is now: whose fault a crash is
+# Says at which of the given rows (its index) the work is now, or that it is at none: whose fault a crash is.
+Mark = Callable[[int], None]
 Run = Callable[[pa.RecordBatch, Mark], Outcome]
 
 PROCESSING_FAILED = "processing-failed"  # error-output-type: firehose.md section 5.2

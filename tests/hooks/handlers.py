@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from firehose.hooks import calls
+
 
 class Odd(BaseException):
     """What nobody expects."""
@@ -82,6 +84,19 @@ def close_all_and_hang() -> None:
     hang()
 
 
+def linger() -> None:
+    """Hangs where all is closed."""
+    try:
+        os.fstat(1)
+    except OSError:
+        hang()
+
+
+def spoil_the_end() -> None:
+    """The process ends behind the slice's last record."""
+    calls._ended = lambda *_: os._exit(1)
+
+
 def allocate() -> None:
     bytearray(10 * 1000**3)
 
@@ -98,6 +113,8 @@ EVILS: dict[str, Callable[[], object]] = {
     "allocate": allocate,
     "close_all": close_all,
     "close_all_and_hang": close_all_and_hang,
+    "linger": linger,
+    "spoil_the_end": spoil_the_end,
     "forget_all_modules": forget_all_modules,
     "spin": spin,
     "hang": hang,

@@ -13,7 +13,7 @@ from hooking import fates, fates_of, hooked, messages, told
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from firehose.hooks import process
+from firehose.hooks import process, wire
 from firehose.hooks.calls import Call, as_batch, as_record, python, style_of
 from firehose.hooks.program import Failed
 from firehose.model import Outcome
@@ -244,7 +244,7 @@ async def test_wrong_types_of_a_record(handler: str) -> None:
 
 
 def test_a_function_of_a_record() -> None:
-    """Bytes are delivered, None drops, an exception refuses after so many attempts; each row is marked before."""
+    """Bytes are delivered, None drops, an exception refuses after so many attempts; each row is marked, and the end."""
     calls: list[bytes] = []
     marks: list[int] = []
 
@@ -257,7 +257,7 @@ def test_a_function_of_a_record() -> None:
     outcome = as_record(f, CALL)(rows([b"a", b"bad", b"drop", b"", b"b"]), marks.append)
     assert fates(outcome, 5) == {0: "A", 1: REFUSED, 2: "dropped", 3: "", 4: "B"}
     assert calls == [b"a", b"bad", b"bad", b"bad", b"drop", b"", b"b"]
-    assert marks == [0, 1, 2, 3, 4]
+    assert marks == [0, 1, 2, 3, 4, wire.NOWHERE]
     (said,) = outcome.refused.table.to_pylist()
     assert said["attempts"] == 3
     assert said["message"] == "KeyError: 'k'"

@@ -60,13 +60,24 @@ async def test_a_record_that_hangs(evil: str, monkeypatch: pytest.MonkeyPatch) -
     assert workers_of() == []
 
 
-async def test_a_record_that_hangs_out_of_reach() -> None:
+async def test_a_record_that_hangs_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that closes all that leads to it before it hangs is known at once."""
+    monkeypatch.setattr(process, "PARTING_SECONDS", 0.1)
     async with hooked("evil_record") as hook:
         outcome = await hook.outcome(rows([b"a", b"close_all_and_hang", b"c"]))
     assert list(fates(outcome, 3).values()) == ["A", REFUSED, "C"]
     assert messages(outcome)[0].startswith("it has closed its connection")
     assert workers_of() == []
+
+
+async def test_who_comes_behind_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record that a process is at when its connection turns out to be closed may be behind the one that closed it;
+    and what happens behind the last record is not that one's fault.
+    """
+    monkeypatch.setattr(process, "PARTING_SECONDS", 0.2)
+    async with hooked("evil_record") as hook:
+        assert await fates_of(hook, b"a", b"close_all", b"linger", b"c") == ["A", REFUSED, "LINGER", "C"]
+        assert await fates_of(hook, b"a", b"spoil_the_end", b"c") == ["A", REFUSED, "C"]
 
 
 @pytest.mark.parametrize("style", ["lambda", "batch"])

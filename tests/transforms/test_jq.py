@@ -10,6 +10,7 @@ import pytest
 from batches import rows
 from pydantic import ValidationError
 
+from firehose.hooks import wire
 from firehose.model import Outcome
 from transforms import jq
 from transforms.jq import JqOptions
@@ -18,7 +19,7 @@ from transforms.jq import JqOptions
 def run(query: str, *records: bytes, raw: bool = False) -> Outcome:
     marks: list[int] = []
     outcome = jq.program({"query": query, "raw": raw})(rows(records), marks.append)
-    assert marks == list(range(len(records)))
+    assert marks == [*range(len(records)), wire.NOWHERE]
     return outcome
 
 
