@@ -152,12 +152,15 @@ def false_head(arrow_bytes: int) -> bytes:
     ids=["magic", "F", "almost", "0", "head"],
 )
 def test_time_is_in_proportion(junk: bytes) -> None:
-    """A gap of eight times the size takes about eight times as long to cross, whatever it is full of."""
+    """A gap of eight times the size takes about as long to cross as eight gaps, whatever it is full of. One time is as
+    long as the other and follows it, so that who else uses the machine slows both.
+    """
 
-    def seconds(size_bytes: int) -> float:
+    def seconds(size_bytes: int, gaps: int = 1) -> float:
         data = b"x" + junk * (size_bytes // len(junk))
         before = time.process_time()
-        assert len(scanned(data)) == 1
+        for _ in range(gaps):
+            assert len(scanned(data)) == 1
         return time.process_time() - before
 
-    assert min(seconds(1 << 20) for _ in range(2)) < 12 * seconds(1 << 17) + 0.05
+    assert any(seconds(1 << 20) < 1.5 * seconds(1 << 17, gaps=8) + 0.05 for _ in range(2))
