@@ -23,6 +23,7 @@ from firehose.runtime import Runtime
 from firehose.stream_config import RetryOptions
 
 HELD_IN_ROW = 3
+LET_GO_IN_ROW = 3
 DEATHS = 3
 OBSTRUCTIONS = 3  # on our own side, that what nobody wants any more is tried again for
 ASIDE = 8  # segments of a stream beyond `segments_per_stream`, while the user's code has as many
@@ -81,6 +82,7 @@ class Deliveries:
         self._conversions = Slots(options.segments_per_stream + 1, options.columns_in_flight_bytes, gives_on=False)
         self._room = asyncio.Semaphore(options.segments_per_stream)
         self._taken = asyncio.Semaphore(options.segments_per_stream + ASIDE)
+        self._let_go_in_row = 0
         self._held_in_row = 0
         self._probe_at = 0.0
         self._probing = asyncio.Lock()
@@ -155,6 +157,8 @@ class Deliveries:
         deaths = self._outbox.deaths(segment)
         if deaths >= DEATHS:
             return await self._set_aside(segment, f"the delivery process died {deaths} times while delivering it")
+        if self._let_go_in_row >= LET_GO_IN_ROW and await self._let_go(segment, f"{LET_GO_IN_ROW} others have failed"):
+            return True  # where nobody answers, each would take a time-out of its own
         try:
             await self._pipeline.prepare(segment, self._aside)
             turn = self._slots.turn(self.stream, self.destination, segment.size_bytes, alone=deaths > 0)
@@ -164,6 +168,7 @@ class Deliveries:
             # What is in our own way, such as a hook that a reload has ended, may be gone the next time.
             passes = isinstance(failure, Obstructed) and not isinstance(failure, ErrorOutputFailed)
             if not (passes and patience.attempts < OBSTRUCTIONS) and await self._let_go(segment, failure.reason):
+                self._let_go_in_row += not isinstance(failure, Obstructed)
                 return True
             await self._failed(segment, patience, failure)
             return False
@@ -219,6 +224,7 @@ class Deliveries:
         only they held is free. False where it has, and where that cannot be made durable now.
         """
         if self._is_wanted(segment):
+            self._let_go_in_row = 0
             return False
         try:
             totals = await self._pipeline.let_go(segment)
@@ -259,6 +265,8 @@ class Deliveries:
     def _ended(self, segment: Segment, totals: Totals) -> None:
         self._held_in_row = 0
         self.status.paused = ""
+        if totals.delivered:
+            self._let_go_in_row = 0
         if totals.records == segment.count:
             self.status.last_delivered_ms = self._runtime.now_ms()
         observe.segment_ended(self.stream, self.destination, segment, totals, self._runtime.now_ms())

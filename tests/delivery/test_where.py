@@ -12,7 +12,7 @@ from batches import rows
 from far_sides import Bench, FarSide
 from hypothesis import given
 from hypothesis import strategies as st
-from virtual_time import run
+from virtual_time import passed, run
 
 from firehose.conditions.judging import AskedCondition, Condition, Judgement
 from firehose.contracts import Refused, Retry
@@ -189,6 +189,40 @@ def test_what_is_not_wanted_any_more_is_let_go(failure: Exception) -> None:
         {"dropped": 2},
     ]
     assert (bench.outbox.held, len(bench.far.attempts)) == ({}, 2)
+
+
+def test_nobody_is_tried_again_and_again() -> None:
+    """Where three in a row have found nobody the others are let go untried, each time-out spared; one success, or a
+    destination that is wanted again, and everything is tried.
+    """
+    bench = Bench(segments_per_stream=1)
+    bench.is_wanted = False
+    bench.far.script = [Retry("silent"), Retry("silent"), None, *[Retry("silent")] * 3]
+    segments = [bench.outbox.add(b"a", first=first) for first in range(9)]
+    run(bench.work_off())
+    assert [bench.outbox.committed[one.key].dropped for one in segments] == [1, 1, 0, 1, 1, 1, 1, 1, 1]
+    assert len(bench.far.attempts) == 6
+
+
+def test_who_is_wanted_again_is_tried() -> None:
+    """What is said of one that is taken out is forgotten once it is back."""
+    bench = Bench(segments_per_stream=1)
+    bench.is_wanted = False
+    bench.far.script = [Retry("silent")] * 3
+    for first in range(4):
+        bench.outbox.add(b"a", first=first)
+
+    async def scene() -> None:
+        async with bench.running():
+            await passed(1)
+            assert (len(bench.outbox.committed), len(bench.far.attempts)) == (4, 3)
+            bench.is_wanted = True
+            bench.far.script = [Retry("a moment"), None]
+            bench.outbox.add(b"a", first=4)
+            await passed(10)
+
+    run(scene())
+    assert (len(bench.outbox.committed), len(bench.far.attempts)) == (5, 5)
 
 
 def test_what_is_in_our_own_way_is_waited_for() -> None:
