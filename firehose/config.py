@@ -83,7 +83,7 @@ class DeliveryOptions(Block):
     workers: Annotated[int, Field(ge=1, le=256)] = 4
     segments_per_stream: Annotated[int, Field(ge=1, le=64)] = 4
     backoff_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 1
-    backoff_limit_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 60
+    backoff_limit_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 120
     probe_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 60
 
     @property

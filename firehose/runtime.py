@@ -228,8 +228,8 @@ class Runtime:
         return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
     def jitter(self) -> float:
-        """Uniform in [0, 1): spreads retries. Nothing that is stored or named may derive from it."""
-        return random.random()
+        """Uniform in [-1, 1]: spreads retries. Nothing that is stored or named may derive from it."""
+        return random.uniform(-1, 1)
 
 
 def daemon(name: str, call: Callable[[], None]) -> None:

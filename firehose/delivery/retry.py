@@ -8,6 +8,7 @@ from firehose.contracts import Retry
 
 WISH_LIMIT_SECONDS = 900.0  # a far side that asks for more patience than this is asked again all the same
 TICK_SECONDS = 0.001  # timers may ring this much early
+JITTER = 0.15  # of a wait, more or less: AWS's (firehose.md section 12.3)
 
 
 @dataclass(slots=True)
@@ -33,11 +34,11 @@ class Patience:
             self.given_up = self.given_up or failure
 
     def wait_seconds(self, now: float, jitter: float, wished: float | None = None) -> float:
-        """Doubles from attempt to attempt up to the limit, less up to half of it; never less than the far side wished
-        (within reason), never past the deadline. `jitter` is in [0, 1).
+        """Doubles from attempt to attempt up to the limit, 15 % more or less; never less than the far side wished
+        (within reason), never past the deadline. `jitter` is in [-1, 1].
         """
         doubled = self.backoff_seconds * 2.0 ** min(max(self.attempts - 1, 0), 30)
-        wait = min(doubled, self.limit_seconds) * (1 - jitter / 2)
+        wait = min(doubled, self.limit_seconds) * (1 + JITTER * jitter)
         wait = max(wait, min(wished or 0.0, WISH_LIMIT_SECONDS))
         left = self._left_seconds(now)
         return min(wait, left) if left > TICK_SECONDS else wait

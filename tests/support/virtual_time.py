@@ -116,7 +116,7 @@ class VirtualRuntime(Runtime):
         return f"{self._dice.getrandbits(128):032x}"
 
     def jitter(self) -> float:
-        return self._dice.random()
+        return self._dice.uniform(-1, 1)
 
 
 async def passed(seconds: float) -> None:
