@@ -211,7 +211,7 @@ class Lambda:
                 self._tell(rows, failed, attempt)
                 if failed.final or attempt == self._options.attempts:
                     return lambda_style.all_refused(rows, failed.code, failed.message, self._function, attempt)
-                wait = backoff_seconds(attempt, self._site.runtime.jitter(), failed.after_seconds)
+                wait = backoff_seconds(attempt, abs(self._site.runtime.jitter()), failed.after_seconds)
             await asyncio.sleep(wait)
 
     async def _called(self, rows: pa.RecordBatch, attempt: int) -> Outcome:
@@ -278,7 +278,7 @@ def error_code(failed: aws.Failed) -> str:
 
 
 def backoff_seconds(attempt: int, jitter: float, wished: float | None) -> float:
-    """How long to wait after that many attempts: less up to half of it by `jitter`, and not less than Lambda wishes."""
+    """How long to wait: less up to half of it by `jitter`, in [0, 1], and not less than Lambda wishes."""
     doubled = min(BACKOFF_SECONDS * 2.0 ** min(attempt - 1, 30), BACKOFF_LIMIT_SECONDS)
     return max(doubled * (1 - jitter / 2), min(wished or 0.0, WISH_LIMIT_SECONDS))
 
