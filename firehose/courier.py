@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from firehose import observe
+from firehose import allocator, observe
 from firehose.config import Config
 from firehose.contracts import Disk
 from firehose.delivery_half import DeliveryHalf, Message
@@ -308,6 +308,7 @@ class Process:
                 "firehose.delivery_half",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                env=allocator.environment(),
                 limit=LINE_BYTES,
             )
         except OSError as error:

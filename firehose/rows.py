@@ -83,6 +83,19 @@ def cut(given: pa.RecordBatch, at: int) -> int:
     return at
 
 
+def distinct(columns: Sequence[pa.Int32Array]) -> int:
+    """How many different ordinals there are, of rows near each other: it takes a byte for each from the first to the
+    last, and a tenth of the time of a table of hashes.
+    """
+    held = [column.to_numpy() for column in columns if len(column)]
+    first = min((int(ordinals.min()) for ordinals in held), default=0)
+    last = max((int(ordinals.max()) for ordinals in held), default=-1)
+    seen = np.zeros(last + 1 - first, bool)
+    for ordinals in held:
+        seen[ordinals - first] = True
+    return int(np.count_nonzero(seen))
+
+
 def bare(given: pa.RecordBatch) -> pa.RecordBatch:
     """The rows without their records, of which the sizes stay: for rows that are found again by their places."""
     return given.drop_columns(["record"]).append_column(SIZE, pc.binary_length(given.column("record")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
+from firehose import allocator
 
 BURST = """
 import ctypes, os
@@ -77,3 +80,52 @@ def test_what_arrow_freed_is_given_back() -> None:
     held, kept = map(int, said.stdout.split())
     assert held > 36 << 20
     assert kept < 12 << 20
+
+
+TURNS = """
+import os, threading
+import pyarrow as pa
+from firehose import allocator
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def turn():
+    held = [pa.array(range(n, n + 30_000)) for n in range(40)]  # 10 MB, freed at the end of its turn
+
+allocator.bounded(kept_ms=3_600_000)
+pa.array(range(30_000))
+before = resident()
+mine = [threading.Event() for _ in range(5)]
+def work(place):
+    pa.array(range(10))  # all at once, and so each with an arena of its own as long as there are some
+    mine[place].wait()
+    turn()
+    mine[place + 1].set()
+threads = [threading.Thread(target=work, args=(place,)) for place in range(4)]
+for thread in threads:
+    thread.start()
+mine[0].set()
+for thread in threads:
+    thread.join()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks at memory as Linux tells it")
+@pytest.mark.skipif("jemalloc" not in pa.supported_memory_backends(), reason="Arrow came without jemalloc")
+@pytest.mark.parametrize("arenas", [1, 4])
+def test_threads_that_share_an_arena_share_what_was_freed(arenas: int) -> None:
+    """Four threads that want 10 MB in turns make do with as many, where each by itself would make its own."""
+    environment = allocator.environment(arenas)
+    said = subprocess.run([sys.executable, "-c", TURNS], check=True, capture_output=True, text=True, env=environment)
+    assert (int(said.stdout) < 18 << 20) is (arenas == 1), said.stdout
+
+
+def test_who_has_said_it_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options for Arrow's allocator that are in the environment stay as they are; others are added to it."""
+    monkeypatch.delenv(allocator.OPTIONS, raising=False)
+    assert allocator.environment() == {**os.environ, allocator.OPTIONS: f"narenas:{os.cpu_count()}"}
+    monkeypatch.setenv(allocator.OPTIONS, "narenas:7")
+    assert allocator.environment() == dict(os.environ)

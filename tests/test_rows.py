@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pyarrow as pa
 from batches import rows
+from hypothesis import strategies as st
 
 from firehose.model import REJECTION_SCHEMA, Outcome, Rejections
-from firehose.rows import cut, joined, parted, refused_each, replaced, spread
+from firehose.rows import cut, distinct, joined, parted, refused_each, replaced, spread
 
 
 def records(*values: bytes) -> pa.BinaryArray:
@@ -114,3 +116,11 @@ def test_a_large_record_is_not_copied_for_each_of_its_parts() -> None:
     """Ten MiB in five hundred parts are ten MiB: copies of the record would not even fit a column."""
     made = spread(rows([bytes(10 << 20)]), [0] * 500, records(*[b"part"] * 500))
     assert made.nbytes < 1 << 20
+
+
+@hypothesis.given(st.lists(st.lists(st.integers(0, 300)), max_size=4), st.integers(0, 2**31 - 400))
+def test_distinct_ordinals_are_counted_once(columns: list[list[int]], base: int) -> None:
+    """In whatever order, and in as many columns as they come; none is none."""
+    given = [[base + number for number in column] for column in columns]
+    made = [pa.array([None, *column], pa.int32())[1:] for column in given]  # which do not begin where their memory does
+    assert distinct(made) == len({number for column in given for number in column})

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from firehose.contracts import Hook, Transform
 from firehose.delivery import dead_letters
 from firehose.model import NO_ROWS, REJECTION_SCHEMA, Batch, Outcome, Rejections
+from firehose.rows import distinct
 from firehose.runtime import Threads
 
 Counted = tuple[int, Outcome]  # how many of a slice's records came, and what became of them
@@ -46,7 +47,7 @@ def recorded(outcomes: Iterable[Outcome]) -> Iterator[Counted]:
     """Outcomes that were kept, counted by themselves: whatever has happened to the segment's file since."""
     for outcome in outcomes:
         ends = [outcome.rows.column("row"), *outcome.refused.table.column("row").chunks, outcome.dropped]
-        yield pc.count_distinct(pa.chunked_array(ends, pa.int32())).as_py(), outcome
+        yield distinct(ends), outcome
 
 
 def transformed(rows: pa.RecordBatch, transforms: Sequence[Transform]) -> Outcome:

@@ -13,7 +13,6 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from firehose import rows as of_rows
 from firehose.delivery.outcomes import BrokenLaw, Counted, Passage, verify
@@ -141,7 +140,7 @@ def ended(outcomes: Iterable[Counted], count: int) -> tuple[Totals, Rejections]:
     refused = [Rejections().table]
     for came, outcome in outcomes:
         records += came
-        going += pc.count_distinct(outcome.rows.column("row")).as_py()
+        going += of_rows.distinct([outcome.rows.column("row")])
         dropped += len(outcome.dropped)
         refused += [outcome.refused.table] if len(outcome.refused) else []
     rejected = Rejections(pa.concat_tables(refused))
