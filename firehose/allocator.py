@@ -6,9 +6,9 @@ blocks that come and go: here they are always mappings of their own, which go wh
 glibc that does nothing.
 
 Arrow's usual allocator, mimalloc, keeps what was freed for each thread by itself: with 500 partitions that was 70 MB of
-which 15 were in use. The other one that comes with Arrow, jemalloc, gives back what nobody has wanted for a moment,
-whichever thread freed it. Commits want as much again with the next group: what they freed is kept for a little longer,
-or most of what they write would go to fresh pages. Where Arrow comes without it things stay as they are.
+which 15 were in use. The other one that comes with Arrow, jemalloc, gives back what nobody has wanted for half a second,
+whichever thread freed it: commits want as much again with the next group, and deliveries with the next slice, and most
+of what they write would go to fresh pages otherwise. Where Arrow comes without it things stay as they are.
 
 By itself jemalloc has four stocks ("arenas") for each core, and what one thread freed is no use to a thread with
 another stock: a pool's threads take turns at work that wants the same few megabytes again and again. With one for each
@@ -26,8 +26,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8  # names of glibc's mallo
 ARENAS = 2
 LARGE_BYTES = 1024 * 1024
 KEPT_BYTES = 4 * 1024 * 1024  # free at the end of a heap
-KEPT_MS = 100  # what Arrow freed
-KEPT_FOR_COMMITS_MS = 500  # the same in the intake half
+KEPT_MS = 500  # what Arrow freed
 OPTIONS = "JE_ARROW_MALLOC_CONF"  # the variable that Arrow's jemalloc reads when it is loaded
 
 

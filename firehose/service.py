@@ -389,7 +389,7 @@ def listen(config: Config) -> socket.socket:
 
 def serve(config: Config, load: Callable[[], Config]) -> None:
     """Runs the service until it is told to stop. Raises `StartError`, `NewerFormat`."""
-    allocator.bounded(allocator.KEPT_FOR_COMMITS_MS)
+    allocator.bounded()
     observe.configure(config.service.log_format, config.service.log_level)
     warn_of_exposure(config)
     uvloop.run(Service(config, load, LocalDisk(), Runtime()).run())
