@@ -6,9 +6,9 @@ blocks that come and go: here they are always mappings of their own, which go wh
 glibc that does nothing.
 
 Arrow's usual allocator, mimalloc, keeps what was freed for each thread by itself: with 500 partitions that was 70 MB of
-which 15 were in use. The other one that comes with Arrow, jemalloc, gives back what nobody has wanted for half a second,
-whichever thread freed it: commits want as much again with the next group, and deliveries with the next slice, and most
-of what they write would go to fresh pages otherwise. Where Arrow comes without it things stay as they are.
+which 15 were in use. The other one that comes with Arrow, jemalloc, gives back what nobody has wanted for half a
+second, whichever thread freed it: commits want as much again with the next group, and deliveries with the next slice,
+and most of what they write would go to fresh pages otherwise. Where Arrow comes without it things stay as they are.
 
 By itself jemalloc has four stocks ("arenas") for each core, and what one thread freed is no use to a thread with
 another stock: a pool's threads take turns at work that wants the same few megabytes again and again. With one for each
@@ -38,11 +38,11 @@ def bounded(kept_ms: int = KEPT_MS) -> None:
         pa.jemalloc_set_decay_ms(kept_ms)
 
 
-def environment(arenas: int | None = None) -> dict[str, str]:
-    """This process's, for one that it starts: what can be said only before Arrow is loaded. Whoever has said it
-    already is left to it. One arena for each core, unless told otherwise.
+def told(arenas: int | None = None) -> dict[str, str]:
+    """What the environment of a process says that is about to begin: it must be said before Arrow is loaded. One arena
+    for each core, unless told otherwise.
     """
-    return {OPTIONS: f"narenas:{arenas or os.cpu_count() or 1}", **os.environ}
+    return {OPTIONS: f"narenas:{arenas or os.cpu_count() or 1}"}
 
 
 def _bound_the_c_library() -> None:

@@ -189,6 +189,11 @@ def stream(name: str, definition: Mapping[str, Any], lookup: Callable[[str], str
     return config
 
 
+def own_environment(defaults: Mapping[str, str]) -> dict[str, str]:
+    """Ours, for the other half of the service: with these, where it says nothing else."""
+    return {**defaults, **os.environ}
+
+
 def worker_environment() -> dict[str, str]:
     """What of our own environment the user's code may see: where things are and how text is written, no secrets."""
     return {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from firehose import allocator, observe
-from firehose.config import Config
+from firehose.config import Config, own_environment
 from firehose.contracts import Disk
 from firehose.delivery_half import DeliveryHalf, Message
 from firehose.model import SegmentKey
@@ -308,7 +308,7 @@ class Process:
                 "firehose.delivery_half",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env=allocator.environment(),
+                env=own_environment(allocator.told()),
                 limit=LINE_BYTES,
             )
         except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import sys
@@ -12,10 +11,12 @@ import pyarrow as pa
 import pytest
 
 from firehose import allocator
+from firehose.config import own_environment
 
 BURST = """
 import ctypes, os
 from firehose import allocator
+from firehose.config import own_environment
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -47,6 +48,7 @@ THREADS_BURST = """
 import os, threading, time
 import pyarrow as pa
 from firehose import allocator
+from firehose.config import own_environment
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -86,6 +88,7 @@ TURNS = """
 import os, threading
 import pyarrow as pa
 from firehose import allocator
+from firehose.config import own_environment
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -118,14 +121,6 @@ print(resident() - before)
 @pytest.mark.parametrize("arenas", [1, 4])
 def test_threads_that_share_an_arena_share_what_was_freed(arenas: int) -> None:
     """Four threads that want 10 MB in turns make do with as many, where each by itself would make its own."""
-    environment = allocator.environment(arenas)
+    environment = own_environment(allocator.told(arenas))
     said = subprocess.run([sys.executable, "-c", TURNS], check=True, capture_output=True, text=True, env=environment)
     assert (int(said.stdout) < 18 << 20) is (arenas == 1), said.stdout
-
-
-def test_who_has_said_it_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Options for Arrow's allocator that are in the environment stay as they are; others are added to it."""
-    monkeypatch.delenv(allocator.OPTIONS, raising=False)
-    assert allocator.environment() == {**os.environ, allocator.OPTIONS: f"narenas:{os.cpu_count()}"}
-    monkeypatch.setenv(allocator.OPTIONS, "narenas:7")
-    assert allocator.environment() == dict(os.environ)

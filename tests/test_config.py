@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -463,3 +464,11 @@ def test_where_is_pinned() -> None:
     text = "delivery_streams: {app: {destination: {type: folder, path: out, where: '.level == \"${LEVEL}\"'}}}"
     read = config.parse("x.yaml", text, {"LEVEL": "error"}.get)
     assert read.definitions["app"]["destination"]["where"] == '.level == "error"'
+
+
+def test_who_has_said_it_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other half's environment is our own: what we would have in it gives way to what somebody has set."""
+    monkeypatch.delenv("SAID", raising=False)
+    assert config.own_environment({"SAID": "by us"}) == {**os.environ, "SAID": "by us"}
+    monkeypatch.setenv("SAID", "by them")
+    assert config.own_environment({"SAID": "by us"}) == dict(os.environ)
