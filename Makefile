@@ -16,11 +16,12 @@ K6 := .tools/bin/k6
 K6_MODULE := go.k6.io/k6@v1.8.1
 SERVICE := $(VENV)/.service-installed
 TESTS := $(VENV)/.tests-installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+RELEASES := tests/constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(RELEASES)
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test live test-live tools lint format bench torture hostile soak simulate clean
+.PHONY: help demo serve test live test-live tools lint format bench torture hostile soak simulate releases clean
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -69,11 +70,16 @@ soak: $(TESTS)  ## load, reloads, outages and kills at once (ARGS="--minutes 30"
 simulate: $(TESTS)  ## the whole service on virtual time, one life after the other (SEEDS=1000)
 	@$(BIN)/python tests/simulation/simulate.py --seeds $(SEEDS) $(ARGS)
 
+releases: $(TESTS)  ## take the newest releases of all that is depended on; test-live must pass with them
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --upgrade --upgrade-strategy eager --editable '.[test]'
+	@{ sed -n '/^#/p' $(RELEASES) && $(BIN)/python -m pip freeze --exclude-editable; } > $(RELEASES).new
+	@mv $(RELEASES).new $(RELEASES)
+
 clean:  ## remove what these commands have installed
 	rm -rf $(VENV) .tools
 
-# Made anew only when pyproject.toml changes. A half-made environment has no stamp, and is made again.
-$(SERVICE): pyproject.toml
+# Made anew only when what is depended on changes. A half-made environment has no stamp, and is made again.
+$(SERVICE): pyproject.toml $(RELEASES)
 	@$(if $(PYTHON),,echo "Python 3.11 or later is needed; name it: make PYTHON=/path/to/python3.11"; exit 1;) \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than Python 3.11; name a later one: make PYTHON=/path/to/python3.11"; exit 1; }
