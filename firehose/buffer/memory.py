@@ -6,14 +6,13 @@ start after a crash would show, were memory durable: a new lane, and everything 
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from firehose.buffer.lane import joined
+from firehose.buffer.offered import Offered
 from firehose.buffer.reading import rows_of
 from firehose.contracts import Full
 from firehose.model import Batch, Origin, Outcome, Position, Records, Segment, SegmentKey, Totals
@@ -134,36 +133,14 @@ class MemoryBuffer:
             self._said.outcomes.pop(segment.key, None)
 
 
-class MemoryOutbox:
+class MemoryOutbox(Offered):
     """The `Outbox` of one destination."""
 
     def __init__(self, destination: str, said: Held, finished: Callable[[Segment], None]) -> None:
+        super().__init__()
         self.destination = destination
         self._said = said
         self._finished = finished
-        self._offered: deque[Segment] = deque()
-        self._more = asyncio.Event()
-        self._closed = False
-
-    @property
-    def waiting(self) -> int:
-        return len(self._offered)
-
-    def offer(self, segment: Segment) -> None:
-        self._offered.append(segment)
-        self._more.set()
-
-    def close(self) -> None:
-        self._closed = True
-        self._more.set()
-
-    async def sealed(self) -> AsyncIterator[Segment]:
-        while not self._closed:
-            while self._offered and not self._closed:
-                yield self._offered.popleft()
-            self._more.clear()
-            if not self._closed:
-                await self._more.wait()
 
     async def open(self, segment: Segment) -> Batch:
         self._said.trying.add(self._place(segment))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from firehose.buffer.ledger import Ledger
+from firehose.buffer.offered import Offered
 from firehose.contracts import Memo, Retry
 from firehose.model import Segment, SegmentKey
 from firehose.runtime import Threads
@@ -18,37 +17,13 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Outgoing:
+class Outgoing(Offered):
     """One destination of a stream, and what waits for it."""
 
     stream: str
     destination: str
     _ledger: Ledger
     _threads: Threads
-    _offered: deque[Segment] = field(default_factory=deque)
-    _more: asyncio.Event = field(default_factory=asyncio.Event)
-    _closed: bool = False
-
-    @property
-    def waiting(self) -> int:
-        """Segments offered and not yet taken up."""
-        return len(self._offered)
-
-    def offer(self, segment: Segment) -> None:
-        self._offered.append(segment)
-        self._more.set()
-
-    def close(self) -> None:
-        self._closed = True
-        self._more.set()
-
-    async def sealed(self) -> AsyncIterator[Segment]:
-        while not self._closed:
-            while self._offered and not self._closed:
-                yield self._offered.popleft()
-            self._more.clear()
-            if not self._offered and not self._closed:
-                await self._more.wait()
 
     async def hold(self, segment: Segment, reason: str) -> None:
         await self._blocking(partial(self._log, {"t": "held", "why": reason}, segment))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from firehose.cli.client import Answer, Broken, Client, Unreachable, ingest
+from firehose.cli.running import Stopped
 from firehose.cli.show import Failure
 
 NOT_TAKEN = (408, 503)
@@ -29,10 +30,6 @@ class Pushed:
     accepted: int = 0
     rejected: int = 0
     under_way: int = 0  # bytes of the body that may or may not have been stored
-
-
-class Stopped(Failure):
-    """A run that ended early; `Pushed` says where."""
 
 
 @dataclass(frozen=True, slots=True)

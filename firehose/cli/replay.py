@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,7 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from firehose.cli import dead_letters, options
 from firehose.cli.client import Client
 from firehose.cli.letter_text import one_line
-from firehose.cli.replaying import BODY_BYTES, Back, Found, Replay, Stopped, Tally, bodies
+from firehose.cli.replaying import BODY_BYTES, Back, Found, Replay, Tally, bodies
+from firehose.cli.running import to_its_end
 from firehose.cli.show import Failure, as_json, as_table, note, size
 from firehose.letters.chosen import Chosen, objects
 from firehose.letters.table import Condition
@@ -53,7 +52,7 @@ def replay(
         chosen = Chosen(objects(places), Condition(where) if where is not None else None)
         found = _found(chosen, to or stream)
         run = Replay(Client(options.service(config, url, api_key)), tally, dry_run, patience_seconds)
-        stopped = _run(run, found, chosen, body_kib * 1024)
+        stopped = to_its_end(_replay(run, found, chosen, body_kib * 1024))
     _tell(tally, chosen, dry_run, monotonic() - began, json)
     if stopped:
         raise Failure(f"{stopped}\nNothing is lost and nothing comes twice: run it again to go on")
@@ -99,23 +98,10 @@ def _progress(tally: Tally, chosen: Chosen) -> Iterator[Callable[[str], None]]:
         yield report
 
 
-def _run(replay: Replay, found: Iterator[Found], chosen: Chosen, body_bytes: int) -> str:
-    """Runs it to its end; where that came too early, why."""
-
-    async def run() -> None:
-        # asyncio's own handler only asks the task to end, which a read that blocks would not notice.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        async with replay.client:
-            with _progress(replay.tally, chosen) as report:
-                await replay.run(bodies(found, body_bytes), report)
-
-    try:
-        asyncio.run(run())
-    except Stopped as stopped:
-        return str(stopped)
-    except KeyboardInterrupt:
-        return "stopped"
-    return ""
+async def _replay(replay: Replay, found: Iterator[Found], chosen: Chosen, body_bytes: int) -> None:
+    async with replay.client:
+        with _progress(replay.tally, chosen) as report:
+            await replay.run(bodies(found, body_bytes), report)
 
 
 def _tell(tally: Tally, chosen: Chosen, dry_run: bool, seconds: float, json: bool) -> None:

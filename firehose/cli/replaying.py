@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from firehose.cli.client import Answer, Broken, Client, Unreachable
-from firehose.cli.show import Failure
+from firehose.cli.running import Stopped
 
 BODY_BYTES = 4 * 1024 * 1024  # of raw data; base64 makes it a third longer
 BODY_LETTERS = 10_000
@@ -82,10 +82,6 @@ class Tally:
         self.refused += 1
         if len(self.refusals) < SHOWN_REFUSALS:
             self.refusals.append(f"{where}: {reason}")
-
-
-class Stopped(Failure):
-    """A replay that ended early; run again it goes on where it was."""
 
 
 @dataclass(frozen=True, slots=True)

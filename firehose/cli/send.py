@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import random
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ import typer
 from firehose import sample as samples
 from firehose.cli import options
 from firehose.cli.client import Client
-from firehose.cli.push import Push, Pushed, Stopped, advice, bodies
+from firehose.cli.push import Push, Pushed, advice, bodies
+from firehose.cli.running import to_its_end
 from firehose.cli.show import Failure, note
 from firehose.runtime import Runtime
 
@@ -57,7 +57,8 @@ def put(
     pushed = Pushed(offset=from_offset)
     client = Client(options.service(config, url, api_key))
     with _progress(pushed, total) as report:
-        stopped = _run(Push(client, stream, pushed, report, patience_seconds), bodies(file, body_kib * 1024))
+        push = Push(client, stream, pushed, report, patience_seconds)
+        stopped = to_its_end(_push(push, bodies(file, body_kib * 1024)))
     if stopped:
         raise Failure(f"{stopped}\n{advice(pushed)}")
     typer.echo(f"{pushed.accepted} records accepted, {pushed.rejected} rejected")
@@ -82,7 +83,7 @@ def sample(
         return
     pushed = Pushed()
     client = Client(options.service(config, url, api_key))
-    stopped = _run(Push(client, stream, pushed, lambda reason: None), batches)
+    stopped = to_its_end(_push(Push(client, stream, pushed, lambda reason: None), batches))
     if stopped:
         raise Failure(f"{stopped}\n{pushed.accepted} records were acknowledged")
     typer.echo(f"{pushed.accepted} records accepted, {pushed.rejected} rejected")
@@ -144,22 +145,9 @@ def _progress(pushed: Pushed, total: int | None) -> Iterator[Callable[[str], Non
         yield report
 
 
-def _run(push: Push, source: AsyncIterator[bytes]) -> str:
-    """Runs it to its end; where that came too early, why."""
-
-    async def run() -> None:
-        # asyncio's own handler only asks the task to end, which a read that blocks would not notice.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        async with push.client:
-            await push.run(source)
-
-    try:
-        asyncio.run(run())
-    except Stopped as stopped:
-        return str(stopped)
-    except KeyboardInterrupt:
-        return "stopped"
-    return ""
+async def _push(push: Push, source: AsyncIterator[bytes]) -> None:
+    async with push.client:
+        await push.run(source)
 
 
 async def _print(batches: AsyncIterator[bytes]) -> None:

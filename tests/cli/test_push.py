@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firehose.cli.client import Client, Service
-from firehose.cli.push import Push, Pushed, Stopped, advice, bodies
+from firehose.cli.push import Push, Pushed, advice, bodies
+from firehose.cli.running import Stopped
 
 TAKEN = 'HTTP/1.1 200 OK\r\ncontent-length: 27\r\n\r\n{"accepted":1,"rejected":0}'
 UNSURE = 'HTTP/1.1 503 Disk\r\nretry-after: 1\r\ncontent-length: 20\r\n\r\n{"stored":"unknown"}'

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firehose.cli.client import Answer, Broken, Client, Unreachable
-from firehose.cli.replaying import BODY_LETTERS, Back, Body, Found, Replay, Stopped, Tally, bodies
+from firehose.cli.replaying import BODY_LETTERS, Back, Body, Found, Replay, Tally, bodies
+from firehose.cli.running import Stopped
 
 LATER = Answer(503, {"error": "the buffer is full"}, 7.0)
 Told = Answer | Exception
