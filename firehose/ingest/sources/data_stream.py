@@ -24,6 +24,7 @@ from firehose.ingest.sources.start import Start, begin_ms
 from firehose.stream_config import SourceBlock
 
 PAGE_RECORDS, PAGE_BYTES = 10_000, 4 * MIB
+PACE_SECONDS = 0.1  # how often a tip that moves is looked at; of all shards at once, so that one commit takes them
 
 
 class DataStreamOptions(SourceBlock):
@@ -82,6 +83,8 @@ class OwnStream:
                 return
             if not run.count:
                 await _something_new(stream, log, run.next, seen)
+            elif run.waiting_ms is None and known and known.open:
+                await asyncio.sleep(PACE_SECONDS - self._site.runtime.monotonic() % PACE_SECONDS)
             position = run.next
 
     async def close(self) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from random import Random
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -27,6 +28,7 @@ from firehose.ingest.sources.running import Sources
 from firehose.ingest.sources.shards import PAGES, Listing, ShardedSource
 from firehose.ingest.sources.site import SourceSite
 from firehose.ingest.sources.start import Start
+from firehose.model import Origin, Position, Records
 from firehose.stream_config import StreamConfig
 
 Scenario = Callable[[FedBuffer], Awaitable[None]]
@@ -109,6 +111,39 @@ def test_records_say_where_they_came_from() -> None:
         assert [number and number.arrival_s for number in numbers] == [START_MS // 1000] * 3
 
     fed(scenario, placed=True)
+
+
+def test_what_many_puts_bring_is_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tip that moves is looked at ten times a second, that of every shard at the same instant, so that what a hundred
+    puts a second bring is few commits; what comes behind a pause is taken at once.
+    """
+
+    async def scenario(buffer: FedBuffer) -> None:
+        looks: list[tuple[float, int]] = []
+        append, now = buffer.appender.append, buffer.runtime.monotonic
+
+        def counted(records: Records, origin: Origin | None = None) -> Coroutine[Any, Any, Position]:
+            if records.num_rows:
+                looks.append((now(), records.num_rows))
+            return append(records, origin)
+
+        monkeypatch.setattr(buffer.appender, "append", counted)
+        await buffer.begin()
+        await passed(1)
+        began = now()
+        for number in range(100):
+            await buffer.put(b"%d" % number, key="a")
+            await buffer.put(b"%d" % number, key="partitionKey")  # which falls into the other shard
+            await passed(0.01)
+        await passed(1)
+        paused = now()
+        await buffer.put(b"late", key="a")
+        await passed(1)
+        assert [looks[0][0], looks[-1][0]] == [began, paused]
+        assert len({instant for instant, _ in looks[:-1]}) <= 12
+        assert sum(count for _, count in looks) == 201
+
+    fed(scenario, shards=2)
 
 
 def test_packed_records_are_unpacked_where_nobody_asks_for_places() -> None:
