@@ -122,9 +122,18 @@ class Views:
             return f"SELECT * FROM read_parquet({every})"
         if kind == "orc":
             table = f"orc of {view.place.stream.name}"
-            self._engine.register(table, orc.table(self._lake, paths))
+            self._engine.register(table, orc.table(self._lake, paths, self._key_types(view, kind)))
             return f"SELECT * FROM {name(table)}"
         return _first((*STRICT, *self._lenient()), lambda how: self._json_table(view, every, how))
+
+    def _key_types(self, view: View, kind: str) -> dict[str, str]:
+        """What DuckDB makes of the folders' keys, which it tells without opening an object."""
+        if not view.keys:
+            return {}
+        every = literal(f"{PROTOCOL}://{view.folder(kind)}**")
+        unread = f"read_json_objects({every}, {STRICT[1]}, compression = 'gzip', hive_partitioning = true)"
+        rows = run(self._engine, f"DESCRIBE SELECT * EXCLUDE (json) FROM {unread}")
+        return {label: kind for label, kind, *_ in rows}
 
     def _json_table(self, view: View, every: str, how: str) -> str:
         objects = f"read_json_objects({every}, {how})"
@@ -212,7 +221,7 @@ class Views:
     def _read_through(self, path: str) -> None:
         kind = self._lake.item(path).object.kind
         if kind == "orc":
-            self._engine.register("one", orc.table(self._lake, [path]))
+            self._engine.register("one", orc.table(self._lake, [path], {}))
             run(self._engine, "SELECT bit_xor(hash(t)) FROM one AS t")
         elif kind == "parquet":
             run(self._engine, f"SELECT bit_xor(hash(t)) FROM read_parquet({_files(path)}) AS t")

@@ -116,7 +116,28 @@ def test_orc(tmp_path: Path) -> None:
     configured = folder(tmp_path, prefix="dt=!{timestamp:yyyy-MM-dd}/")
     put(tmp_path, configured, lake.orc(ROWS), lake.orc([{"id": 7, "more": 1.5}]), extension=".orc")
     query = "select count(*), sum(a.id), max(a.more), min(a.dt) from app a where id in (select id from app)"
-    assert asked(tmp_path, query, place(configured, "app")).rows == [(5001, sum(range(5000)) + 7, 1.5, "2026-03-01")]
+    day = dt.date(2026, 3, 1)
+    assert asked(tmp_path, query, place(configured, "app")).rows == [(5001, sum(range(5000)) + 7, 1.5, day)]
+
+
+def test_folders_of_orc(tmp_path: Path) -> None:
+    """Keys have the types that they have above Parquet, and stand before columns of their names, whatever these are."""
+    configured = folder(tmp_path, prefix="logs/", format={"type": "orc"})
+    last = name(configured, "app", extension=".orc").rpartition("/")[2]
+    row = {"hour": "07", "N": "seven", "id": 1}
+    write(tmp_path / f"out/logs/day=2026-03-01/n=7/hour=07/seen=2026-03-01 07:00:00/{last}", lake.orc([row]))
+    write(tmp_path / f"out/logs/n=8/hour=__HIVE_DEFAULT_PARTITION__/{last}", lake.orc([{"hour": "08", "id": 2}]))
+    found = asked(tmp_path, "select day, n, hour, seen, id from app where n > 6 order by id", place(configured, "app"))
+    first = (dt.date(2026, 3, 1), 7, "07", "2026-03-01 07:00:00", 1)
+    assert found.rows == [first, (None, 8, None, None, 2)]
+
+
+def test_orc_whose_types_have_changed(tmp_path: Path) -> None:
+    """A column has a type that all of its values fit: text where there is no other."""
+    configured = folder(tmp_path)
+    put(tmp_path, configured, *(lake.orc([{"v": v}]) for v in (1, 2.5, True, "text")), extension=".orc")
+    found = asked(tmp_path, "select v from app", place(configured, "app"))
+    assert sorted(found.rows) == [("1",), ("2.5",), ("text",), ("true",)]
 
 
 def test_forms_in_company(tmp_path: Path) -> None:
