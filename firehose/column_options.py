@@ -15,6 +15,7 @@ from firehose.blocks import Block
 from firehose.columnar import Columnar, FileWriter
 from firehose.compression import Written
 from firehose.deserializers import Deserializers
+from firehose.deserializers.deserializer import Keys
 from firehose.formats import Format
 from firehose.registry import Site
 from firehose.schemas import options as schemas
@@ -36,6 +37,10 @@ class ColumnarOptions(Block):
     type: str
     columns: SchemaBlock = Field(INFER, alias="schema", validate_default=True)
     deserializer: Annotated[Deserializers, OrName()] = Field("plain", validate_default=True)
+
+    def keys(self) -> Keys:
+        """Which of a record's keys go to which column."""
+        return deserializers.made(self.deserializer).keys
 
     def made(self, site: Site) -> Format:
         deserializer = deserializers.made(self.deserializer)

@@ -9,7 +9,7 @@ repeat makes the same rows of the same records. It must never guess at a value: 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -107,17 +107,27 @@ class Conversion:
         source = self._format.schema
         whole = self._version.whole
         reader = JsonTable(self._version.schema, self._format.deserializer, source.grows, full=whole)
+        told = self._told_by_folders()
         try:
             for block in blocks(self._batch.slices(), min(BLOCK_BYTES, self._format.kind.group_bytes)):
                 read = reader.read(block)
                 if len(read.refused):
                     self.refused += self._with_catalog_table(read.refused)
                 if read.table.num_rows:
-                    yield without(read.table, columns_in_path(self._batch.partition))
+                    yield without(read.table, told)
         except Unforeseen:
             assert not whole, "all that the batch holds is in the schema, or has no room there"
             source.widened(self._batch, self._memo)
             raise Anew from None
+
+    def _told_by_folders(self) -> frozenset[str]:
+        """Columns that are read from the very key which a folder of that name was made of. One that is merely called
+        so holds another value, which the file alone has.
+        """
+        keys = self._format.deserializer.keys
+        folders = {name.lower(): keys.folded(name) for name in columns_in_path(self._batch.partition)}
+        names = [name for name, _ in self._version.schema.columns]
+        return frozenset(name for name in names if folders.get(name.lower()) == keys.of_column(name))
 
     def _with_catalog_table(self, refused: Rejections) -> Rejections:
         """As AWS has it in the documents of these rows."""
@@ -138,10 +148,9 @@ class Conversion:
         }
 
 
-def without(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """The table without these columns, in any case; whole where none would be left, which no file can hold."""
-    lower = {name.lower() for name in columns}
-    left = [name for name in table.schema.names if name.lower() not in lower]
+def without(table: pa.Table, columns: Collection[str]) -> pa.Table:
+    """The table without these columns; whole where none would be left, which no file can hold."""
+    left = [name for name in table.schema.names if name not in columns]
     return table.select(left) if left and len(left) < table.num_columns else table
 
 

@@ -17,6 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firehose.columnar import Columnar, blocks
+from firehose.deserializers.deserializer import Deserializer
+from firehose.deserializers.openx import OpenX
+from firehose.deserializers.plain import Plain
 from firehose.formats import Anew
 from firehose.model import ROW_SCHEMA, Batch, Range
 from firehose.partitions import FROM_COLUMN, encode
@@ -107,11 +110,34 @@ def test_a_file_of_several_segments_names_them_all() -> None:
     assert told == [{"lane": "one", "first": 0, "last": 4}, {"lane": "two", "first": 7, "last": 7}]
 
 
-@pytest.mark.parametrize(("key", "left"), [("Word", ["n"]), ("day", ["n", "word"]), ("n", ["word"])])
-def test_columns_that_the_path_tells_are_left_out(key: str, left: list[str]) -> None:
-    """A column that stands in an object's folders is not in the file: readers put it back from there."""
+ANY_CASE = OpenX()
+MAPPED = OpenX(OpenX.Options(column_to_json_key_mappings={"word": "said"}))
+
+
+@pytest.mark.parametrize(
+    ("key", "deserializer", "left"),
+    [
+        ("n", Plain(), ["word"]),
+        ("day", Plain(), ["n", "word"]),
+        ("Word", Plain(), ["n", "word"]),
+        ("Word", ANY_CASE, ["n"]),
+        ("word", MAPPED, ["n", "word"]),
+    ],
+)
+def test_columns_that_the_path_tells_are_left_out(key: str, deserializer: Deserializer, left: list[str]) -> None:
+    """A column that stands in an object's folders is not in the file: readers put it back from there. It stays where it
+    is read from another key than the folder was made of, which has another value.
+    """
     partition = encode([(FROM_COLUMN, key, "x")])
-    assert table_of(written(parquet(), batch(GOOD, partition=partition))[0]).schema.names == left
+    kind = replace(parquet(), deserializer=deserializer)
+    assert table_of(written(kind, batch(GOOD, partition=partition))[0]).schema.names == left
+
+
+def test_what_is_rescued_is_never_left_out() -> None:
+    """A folder of that name tells a field of the records."""
+    kind = replace(parquet(), schema=Steered({"n": "bigint"}, grows=True))
+    content, _ = written(kind, batch([b'{"n":"x","_rescued":1}'], partition=encode([(FROM_COLUMN, RESCUED, "1")])))
+    assert RESCUED in table_of(content).schema.names
 
 
 def test_a_field_that_is_called_like_a_folder_stays() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from firehose import naming
+from firehose.column_options import ColumnarOptions
 from firehose.objects import ObjectOptions
+from firehose.partitioning.columns import Column
+from firehose.partitioning.options import PartitioningOptions
 from firehose.partitions import FROM_LAMBDA, FROM_QUERY
 from firehose.stream_config import StreamConfig
 from firehose.yaml_file import Path
@@ -27,10 +30,23 @@ def problems(stream: StreamConfig) -> Iterator[tuple[Path, str]]:
     for path, prefix in prefixes.items():
         yield from (((*path, "prefix"), message) for message in _of_prefix(stream, prefix))
     used = {key for prefix in prefixes.values() for key in naming.keys(prefix).get(FROM_QUERY, ())}
+    for block in taking.values():
+        yield from (((BLOCK, "columns"), message) for message in _of_columns(options, block))
     for name in options.queries:
         if name not in used:
             message = f"no prefix uses it; put !{{{FROM_QUERY}:{name}}} into a destination's prefix, or remove it"
             yield (BLOCK, "queries", name), message
+
+
+def _of_columns(options: PartitioningOptions, block: ObjectOptions) -> Iterator[str]:
+    """Folders are made of the records' keys, before there are columns."""
+    if not isinstance(block.format, ColumnarOptions):
+        return
+    keys = block.format.keys()
+    for column in map(Column.parsed, options.columns):
+        key = keys.of_column(column.name)
+        if not column.made_of and key != keys.folded(column.name):
+            yield f"'{column.name}' is read from the key '{key}' ({block.format.type}); write {key}, or use queries"
 
 
 def _of_prefix(stream: StreamConfig, prefix: str | None) -> Iterator[str]:

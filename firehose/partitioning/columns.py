@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from firehose.json_text import paths
-from firehose.partitioning.documents import Flaw, Found, Value, kind, text_of
+from firehose.partitioning.documents import Flaw, Fold, Found, Value, kind, text_of
 from firehose.runtime import utc
 
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -31,10 +31,11 @@ UNITS: Mapping[str, int] = {"year": 4, "month": 7, "day": 10, "hour": 13}  # so 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A value of a record, as it is or cut down to a unit of time."""
+    """A value of a record, as it is or cut down to a unit of time. `fold`: as the stream's deserializer reads keys."""
 
     names: tuple[str, ...]
     unit: str = ""
+    fold: Fold | None = None
 
     @staticmethod
     def parsed(text: str) -> Column:
@@ -59,7 +60,7 @@ class Column:
         return (f"{self.unit}({field})" if self.unit else field,)
 
     def values(self, found: Found) -> list[Value]:
-        return found.values(self.names, self._value, _to_the_hour if self.unit else bytes)
+        return found.values(self.names, self._value, _to_the_hour if self.unit else bytes, self.fold)
 
     def _value(self, value: bytes) -> Value:
         if kind(value) in ("object", "array"):

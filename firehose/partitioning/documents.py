@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from operator import attrgetter
 from typing import TypeVar
 
@@ -25,9 +25,11 @@ from firehose.json_text.record import NotJson
 
 T = TypeVar("T")
 NOT_JSON = "Non JSON record provided"  # AWS's own words
-NULL = Raw(b"null")
+NULL_TEXT = b"null"
+NULL = Raw(NULL_TEXT)
 KINDS = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}
 Codes = np.ndarray[tuple[int], np.dtype[np.int32]]
+Fold = Callable[[str], str]  # keys that it makes the same of are one key
 AT_ONCE = 1024  # records: one that is no JSON makes so many be read one by one
 _KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -57,14 +59,18 @@ class Found:
     handed: Sequence[Mapping[str, str]]  # the partition keys that the user's code returned
 
     def values(
-        self, names: Sequence[str], made: Callable[[bytes], Value], alike: Callable[[bytes], bytes] = bytes
+        self,
+        names: Sequence[str],
+        made: Callable[[bytes], Value],
+        alike: Callable[[bytes], bytes] = bytes,
+        fold: Fold | None = None,
     ) -> list[Value]:
         """What is made of the value that the names lead to, of each text. Fields for which `alike` says the same are
         known to come to the same.
         """
 
         def value(start: bytes, rest: Sequence[str]) -> Value:
-            reached = walked(start, rest)
+            reached = walked(start, rest, fold)
             return reached if isinstance(reached, Flaw) else made(reached)
 
         place = self.names.index(names[0]) if self.names else 0
@@ -82,11 +88,14 @@ class Found:
 
 
 class Documents:
-    """Reads the named fields of records; whole records where no names are given."""
+    """Reads the named fields of records; whole records where no names are given. With `fold`, a field that a record
+    has not may be there under a name that is folded alike.
+    """
 
-    def __init__(self, names: Sequence[str] | None, handed: bool) -> None:
+    def __init__(self, names: Sequence[str] | None, handed: bool, fold: Fold | None = None) -> None:
         self._names = names
         self._handed = handed
+        self._fold = fold
         fields = [f"f{place}" for place, _ in enumerate(names or ())]
         renamed = dict(zip(fields, names or (), strict=True))
         written = msgspec.defstruct("Written", [(field, Raw, NULL) for field in fields], rename=renamed, gc=False)
@@ -111,6 +120,17 @@ class Documents:
         return zip(self._seen(rows.column("record")), metas, strict=False)
 
     def _seen(self, records: pa.BinaryArray) -> Iterable[Seen]:
+        seen = self._seen_as_named(records)
+        return map(self._folded, seen, count(), repeat(records)) if self._fold and self._names else seen
+
+    def _folded(self, seen: Seen, row: int, records: pa.BinaryArray) -> Seen:
+        if not isinstance(seen, tuple) or NULL_TEXT not in seen:
+            return seen
+        record = records[row].as_py()
+        pairs = zip(seen, self._names or (), strict=True)
+        return tuple(member(record, name, self._fold) if one == NULL_TEXT else one for one, name in pairs)
+
+    def _seen_as_named(self, records: pa.BinaryArray) -> Iterable[Seen]:
         if self._names is None:
             return map(_whole, records.to_pylist())
         if not self._names:
@@ -220,15 +240,25 @@ def _handed(meta: str) -> Mapping[str, str]:
         return {}  # another's meta
 
 
-def walked(value: bytes, names: Sequence[str]) -> bytes | Flaw:
+def walked(value: bytes, names: Sequence[str], fold: Fold | None = None) -> bytes | Flaw:
     """The value that the names lead to, as jq finds it: nothing is within null, and names are of objects alone."""
     for name in names:
-        if value == b"null":
+        if value == NULL_TEXT:
             return value
         if not value.startswith(b"{"):
             return Flaw(f"Cannot index {kind(value)} with {msgspec.json.encode(name).decode()}")
-        value = bytes(_KEYS.decode(value).get(name, NULL))
+        value = member(value, name, fold)
     return value
+
+
+def member(document: bytes, name: str, fold: Fold | None) -> bytes:
+    """What an object has under the name; else the last that it has under one that is folded alike."""
+    found = _KEYS.decode(document)
+    value = bytes(found.get(name, NULL))
+    if value != NULL_TEXT or fold is None:
+        return value
+    alike = [bytes(one) for key, one in found.items() if fold(key) == fold(name)]
+    return next((one for one in reversed(alike) if one != NULL_TEXT), NULL_TEXT)
 
 
 def kind(value: bytes) -> str:

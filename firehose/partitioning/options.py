@@ -25,7 +25,7 @@ def _column(text: str) -> str:
 
 
 def _apart(columns: tuple[str, ...]) -> tuple[str, ...]:
-    names = [Column.parsed(text).name for text in columns]
+    names = [Column.parsed(text).name.casefold() for text in columns]  # engines cannot tell upper from lower case
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two columns are called '{twice[0]}' in folders' names; keep one of them")
     return columns

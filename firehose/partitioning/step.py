@@ -7,17 +7,19 @@ the outcome cannot be computed again, and is made durable.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import numpy as np
 import pyarrow as pa
 
 from firehose import jq_workers, naming, partitions
+from firehose.column_options import ColumnarOptions
 from firehose.model import Outcome, Rejections
 from firehose.objects import ObjectOptions
 from firehose.partitioning import queries
 from firehose.partitioning.columns import Column
-from firehose.partitioning.documents import NOT_JSON, Codes, Documents, Flaw, Found, Value
+from firehose.partitioning.documents import NOT_JSON, Codes, Documents, Flaw, Fold, Found, Value
 from firehose.partitioning.options import PartitioningOptions
 from firehose.partitioning.queries import AskedKey, HandedKey, PathKey
 from firehose.partitions import FROM_COLUMN, FROM_LAMBDA, FROM_QUERY, ActivePartitions
@@ -43,10 +45,20 @@ def step(
     keys: dict[tuple[str, str], HandedKey | PathKey | AskedKey | Column] = {}
     keys |= {(FROM_QUERY, name): key for name, key in queries.keys(options.queries).items()}
     keys |= {(FROM_LAMBDA, name): HandedKey(name) for name in handed}
-    keys |= {(FROM_COLUMN, column.name): column for column in map(Column.parsed, options.columns)}
+    fold = _fold(destinations)
+    columns = [replace(Column.parsed(text), fold=fold) for text in options.columns]
+    keys |= {(FROM_COLUMN, column.name): column for column in columns}
     plain = Partition(keys, options.limit, _refusal(destinations), site)
     asks = any(isinstance(key, AskedKey) for key in keys.values())
     return AskingPartition(plain, options.queries, site) if asks else plain
+
+
+def _fold(destinations: Sequence[ObjectOptions]) -> Fold | None:
+    """As a destination reads keys into columns where their very names are not asked for: columns that folders tell are
+    left out of its files, so that they must tell the same.
+    """
+    kinds = [one.format.keys() for one in destinations if isinstance(one.format, ColumnarOptions)]
+    return next((one.folded for one in kinds if not one.exact), None)
 
 
 def _refusal(destinations: Sequence[ObjectOptions]) -> Refuse:
@@ -71,7 +83,8 @@ class Partition:
         self._stream = site.stream
         self._refuse = lru_cache(maxsize=REFUSALS)(refuse)
         self._active = site.shared.of(ActivePartitions)
-        self._documents = Documents(_names(keys), any(isinstance(key, HandedKey) for key in keys.values()))
+        fold = next((key.fold for key in keys.values() if isinstance(key, Column)), None)
+        self._documents = Documents(_names(keys), any(isinstance(key, HandedKey) for key in keys.values()), fold)
 
     def __call__(self, rows: pa.RecordBatch) -> Outcome:
         codes, found = self.read([rows])

@@ -59,6 +59,7 @@ def test_right(partitioning: Any, prefix: str | None, more: dict[str, Any]) -> N
         ({"queries": {"c": ""}}, QUERY, "dynamic_partitioning.queries.c: string should have at least 1"),
         ({"columns": ["week(ts)"]}, None, "dynamic_partitioning.columns[0]: 'week(ts)' is no column; write a field's"),
         ({"columns": ["a.b", "a_b"]}, None, "dynamic_partitioning.columns: two columns are called 'a_b'"),
+        ({"columns": ["c", "C"]}, None, "dynamic_partitioning.columns: two columns are called 'c'"),
         ({"columns": ["a"], "limit": 0}, None, "dynamic_partitioning.limit: input should be greater"),
         ({"columns": ["a"], "limit": 5001}, None, "dynamic_partitioning.limit: input should be less"),
         ({"column": ["a"]}, None, "dynamic_partitioning.column: unknown key; did you mean 'columns'?"),
@@ -75,6 +76,16 @@ def test_right(partitioning: Any, prefix: str | None, more: dict[str, Any]) -> N
 def test_wrong(partitioning: Any, prefix: str | None, said: str) -> None:
     """Each problem has its place, AWS's words where these are known, and what to do."""
     assert any(one.startswith(said) for one in wrong(partitioning, prefix)), wrong(partitioning, prefix)
+
+
+def test_columns_of_other_keys() -> None:
+    """A folder is made of a key, not of the column that the key is renamed to."""
+    renaming = {"type": "openx", "column_to_json_key_mappings": {"country": "cc"}}
+    parquet = {"type": "parquet", "deserializer": renaming, "schema": {"columns": {"country": "string"}}}
+    block = {**FOLDER, "format": parquet}
+    said = "dynamic_partitioning.columns: 'country' is read from the key 'cc' (parquet); write cc, or use queries"
+    assert wrong({"columns": ["country"]}, destination=block) == [said]
+    assert read({"columns": ["cc", "day(country)"]}, destination=block)
 
 
 def test_together() -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from key_steps import outcome_of, parted, told, working
+from key_steps import SITE, outcome_of, parted, told, working
 
+from destinations.folder import FolderOptions
+from firehose.partitioning import step
 from firehose.partitioning.columns import NO_VALUE, Column
+from firehose.partitioning.options import PartitioningOptions
+from firehose.partitioning.step import AskingPartition
 
 AT = "2026-11-22T09:30:00"
 
@@ -133,3 +137,21 @@ async def test_times_side_by_side() -> None:
     hours = {row: keys["column"]["ts_hour"] for row, keys in parted(outcome).items()}
     assert hours == {0: "2026-11-22-09", 2: "2026-11-22-09", 3: "2026-11-21-23", 5: "2026-11-22-09"}
     assert [*told(outcome)] == [1, 4, 6]
+
+
+async def test_keys_in_any_case() -> None:
+    """Where a destination reads keys in any case, so are folders made: its files leave out what these tell."""
+    schema = {"columns": {"c": "string"}}
+    reading = FolderOptions.model_validate(
+        {"type": "folder", "path": "out", "format": {"type": "parquet", "deserializer": "openx", "schema": schema}}
+    )
+    records = [b'{"C":"a"}', b'{"c":"b"}', b'{"c":null,"C":"c"}', b'{"x":{"C":1}}', b'{"C":1,"X":{"Y":"d"}}', b"no"]
+    for queries in ({}, {"k": '.e // "x" | ascii_upcase'}, {"k": '. | "X"'}):
+        options = PartitioningOptions.model_validate({"columns": ["c", "x.y"], "queries": queries})
+        made = step.step(options, [reading], SITE)
+        outcome = await outcome_of(made, records)
+        if isinstance(made, AskingPartition):
+            await made.close()
+        found = [(keys["column"]["c"], keys["column"]["x_y"]) for keys in parted(outcome).values()]
+        assert found == [("a", NO_VALUE), ("b", NO_VALUE), ("c", NO_VALUE), (NO_VALUE, NO_VALUE), ("1", "d")]
+        assert list(told(outcome)) == [5]
