@@ -25,7 +25,7 @@ _ISO = re.compile(
 )
 _USUAL = re.compile(rb'"\d{4}-\d\d-\d\d[T ]\d\d:[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?Z?"')
 HOUR_BYTES = 14  # of such a time, with the quotation mark that it begins with
-_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,9})?", re.ASCII)
+_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?(?:[eE]\+?\d\d?)?", re.ASCII)
 UNITS: Mapping[str, int] = {"year": 4, "month": 7, "day": 10, "hour": 13}  # so much of an ISO time tells it
 
 
