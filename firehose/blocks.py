@@ -60,6 +60,10 @@ def _message(model: type[Block], detail: Mapping[str, Any], place: Path, file: Y
         return f"has no type: choose from {', '.join(_tags(model, detail['loc']))}"
     if detail["type"] in ("dict_type", "model_type", "model_attributes_type"):
         return f"must be a mapping of keys to values{yaml_file.shown(file, place)}"
+    if detail["type"] in ("tuple_type", "list_type"):
+        return (
+            f"must be a list; write '- ' before each of its entries, or [...] around them{yaml_file.shown(file, place)}"
+        )
     if detail["type"] == "string_type" and isinstance(file.written(place), int | float | date):
         return f"must be text; put it in quotes{yaml_file.shown(file, place)}"
     text = str(detail["msg"]).removeprefix("Value error, ")

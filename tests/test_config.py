@@ -142,6 +142,10 @@ streams: {}
         ("service: {listen: nowhere}", "listen"),
         ("service: {listen: 'localhost:70000'}", "the port must be between 0 and 65535"),
         ("service: {api_keys: ['']}", "api_keys"),
+        (
+            "delivery_streams: {a: {dynamic_partitioning: {columns: country}, destination: {type: folder, path: a}}}",
+            "columns: must be a list; write '- ' before each of its entries, or [...] around them (is 'country')",
+        ),
         ("service: {account_id: 123456789012}", "must be text; put it in quotes (is 123456789012)"),
         ("service: {in_flight_mib: .inf}", "finite"),
         ("service: {in_flight_mib: .nan}", "finite"),
