@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,10 +13,11 @@ import duckdb
 from firehose.lake import json_columns, orc
 from firehose.lake.engine import Bounds, opened
 from firehose.lake.files import PROTOCOL, Lake
-from firehose.lake.places import KINDS, Object, Place
+from firehose.lake.places import Object, Place
 from firehose.sql.engine import BadQuery, complaint, literal, name, run
 
 T = TypeVar("T")
+MOST_PARTS = 20  # of a view: each is looked at for itself
 # How lines of JSON are read: the first way that all of them can be. Records without newlines between them need the
 # second; the third is for those who skip damage: it passes over a line that is no JSON.
 STRICT = ("format = 'newline_delimited'", "format = 'unstructured'")
@@ -42,19 +44,25 @@ class DamagedObjects(Exception):
         self.found = found
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Objects of one kind, and the keys of the folders in their names."""
+
+    kind: str
+    keys: tuple[str, ...]
+    folder: str  # in the lake
+
+
 @dataclass(slots=True)
 class View:
     """A stream's objects, and what its table is called in SQL."""
 
     place: Place
     names: tuple[str, ...]
-    keys: list[str]  # of the folders in the objects' names
+    parts: list[Part]
     whole: bool  # whether all lines of JSON are looked at for its columns, or some
     bad_lines: int = 0
     stale: bool = True  # it is to be made, or made anew
-
-    def folder(self, kind: str) -> str:
-        return f"{self.place.stream.name}/{kind}/"
 
 
 class Views:
@@ -84,10 +92,11 @@ class Views:
     def add(self, place: Place, objects: list[Object], names: Iterable[str], whole: bool = True) -> None:
         """The objects as a view of these names. There must be one at least."""
         assert objects, "without an object nobody knows the columns"
-        keys = sorted({key for one in objects for key in one.keys})
-        view = View(place, tuple(names), keys, whole)
-        for kind in KINDS:
-            self._lake.add(view.folder(kind), place.shelf, [one for one in objects if one.kind == kind], keys)
+        view = View(place, tuple(names), [], whole)
+        for (kind, keys), alike in sorted(_alike(objects).items()):
+            part = Part(kind, keys, f"{place.stream.name}/{kind}/{len(view.parts)}/")
+            self._lake.add(part.folder, place.shelf, alike, keys)
+            view.parts.append(part)
         self._views.append(view)
 
     def columns(self, view: str) -> list[tuple[str, str]]:
@@ -108,37 +117,37 @@ class Views:
     # How a view is made.
 
     def _define(self, view: View) -> None:
-        parts = [self._table(view, kind, paths) for kind in KINDS if (paths := self._lake.paths(view.folder(kind)))]
+        view.bad_lines = 0
+        parts = [self._table(view, part, paths) for part in view.parts if (paths := self._lake.paths(part.folder))]
         if not parts:
             raise BadQuery(f"no object of {view.place.stream.name} can be read")
         for one in view.names:
             run(self._engine, f"CREATE OR REPLACE VIEW {name(one)} AS {' UNION ALL BY NAME '.join(parts)}")
         view.stale = False
 
-    def _table(self, view: View, kind: str, paths: list[str]) -> str:
-        """A SELECT of all objects of one kind."""
-        every = _files(f"{view.folder(kind)}**", view.keys)
-        if kind == "parquet":
+    def _table(self, view: View, part: Part, paths: list[str]) -> str:
+        """A SELECT of all objects of one part."""
+        every = _files(f"{part.folder}**", part.keys)
+        if part.kind == "parquet":
             return f"SELECT * FROM read_parquet({every})"
-        if kind == "orc":
-            table = f"orc of {view.place.stream.name}"
-            self._engine.register(table, orc.table(self._lake, paths, self._key_types(view, kind)))
-            return f"SELECT * FROM {name(table)}"
-        return _first((*STRICT, *self._lenient()), lambda how: self._json_table(view, every, how))
+        if part.kind == "orc":
+            self._engine.register(part.folder, orc.table(self._lake, paths, self._key_types(part)))
+            return f"SELECT * FROM {name(part.folder)}"
+        return _first((*STRICT, *self._lenient()), lambda how: self._json_table(view, part, every, how))
 
-    def _key_types(self, view: View, kind: str) -> dict[str, str]:
+    def _key_types(self, part: Part) -> dict[str, str]:
         """What DuckDB makes of the folders' keys, which it tells without opening an object."""
-        if not view.keys:
+        if not part.keys:
             return {}
-        every = literal(f"{PROTOCOL}://{view.folder(kind)}**")
+        every = literal(f"{PROTOCOL}://{part.folder}**")
         unread = f"read_json_objects({every}, {STRICT[1]}, compression = 'gzip', hive_partitioning = true)"
         rows = run(self._engine, f"DESCRIBE SELECT * EXCLUDE (json) FROM {unread}")
         return {label: kind for label, kind, *_ in rows}
 
-    def _json_table(self, view: View, every: str, how: str) -> str:
+    def _json_table(self, view: View, part: Part, every: str, how: str) -> str:
         objects = f"read_json_objects({every}, {how})"
-        found = json_columns.found(self._engine, objects, view.keys, view.whole)
-        view.bad_lines = found.bad_lines
+        found = json_columns.found(self._engine, objects, part.keys, view.whole)
+        view.bad_lines += found.bad_lines
         if not found.types:
             return f"SELECT * FROM {objects} WHERE json IS NOT NULL"
         table = f"SELECT * FROM read_json({every}, {how}, records = true, columns = {{{found.text()}}})"
@@ -228,6 +237,19 @@ class Views:
         else:
             count = f"SELECT count(json) FROM read_json_objects({_files(path)}, "
             _first(self._lenient() or STRICT, lambda how: run(self._engine, f"{count}{how})"))
+
+
+def _alike(objects: Sequence[Object]) -> dict[tuple[str, tuple[str, ...]], list[Object]]:
+    """Objects by their kind and the keys of their folders: one that lacks a key may have a column of its name. Where
+    keys are data, all of a kind have all of them.
+    """
+    found = defaultdict[tuple[str, tuple[str, ...]], list[Object]](list)
+    for one in objects:
+        found[one.kind, tuple(sorted(one.keys))].append(one)
+    if len(found) <= MOST_PARTS:
+        return found
+    every = tuple(sorted({key for _, keys in found for key in keys}))
+    return {(kind, every): [one for one in objects if one.kind == kind] for kind in {kind for kind, _ in found}}
 
 
 def _files(path: str, keys: Iterable[str] = ()) -> str:

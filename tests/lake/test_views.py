@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,32 @@ def test_folders_are_columns(tmp_path: Path) -> None:
     found = asked(tmp_path, query, place(configured, "app"))
     first, second = dt.date(2026, 3, 1), dt.date(2026, 3, 2)
     assert found.rows == [(first, "a/b", 7, "07", 2), (second, None, 8, "08", 1), (None, None, None, None, 1)]
+
+
+@pytest.mark.parametrize("form", ["parquet", "orc", "json"])
+def test_columns_that_were_folders(tmp_path: Path, form: str) -> None:
+    """Objects from before or after a change of partitions have the value in the folder or in a column: it is one."""
+
+    def made(**row: Any) -> bytes:
+        return json.dumps(row).encode() if form == "json" else bytes(getattr(lake, form)([row]))
+
+    configured = folder(tmp_path, prefix="logs/")
+    last = name(configured, "app", extension="" if form == "json" else f".{form}").rpartition("/")[2]
+    write(tmp_path / f"out/logs/k=1/{last}", made(id=1))
+    write(tmp_path / f"out/logs/k=2/day=2026-03-01/{last}", made(id=2))
+    write(tmp_path / "out" / name(configured, "app", extension=Path(last).suffix), made(id=3, k=3))
+    found = asked(tmp_path, "select id, k, day from app order by id", place(configured, "app"))
+    assert found.rows == [(1, 1, None), (2, 2, dt.date(2026, 3, 1)), (3, 3, None)]
+
+
+def test_keys_that_are_data(tmp_path: Path) -> None:
+    """However many different keys there are in folders' names, each is a column."""
+    configured = folder(tmp_path, prefix="logs/")
+    last = name(configured, "app", extension=".parquet").rpartition("/")[2]
+    for n in range(30):
+        write(tmp_path / f"out/logs/k{n}={n}/{last}", lake.parquet([{"id": n}]))
+    found = asked(tmp_path, "select sum(id), max(k7), sum(k29), count(k0) from app", place(configured, "app"))
+    assert found.rows == [(435, 7, 29, 1)]
 
 
 def test_hundreds_of_objects(tmp_path: Path) -> None:
