@@ -127,7 +127,8 @@ def _table(asked: Asked, stream: str) -> Table:
 
 def _show(columns: Sequence[str], rows: Sequence[Sequence[object]], form: str) -> None:
     if form == "json":
-        as_json([{label: jsonable(value) for label, value in zip(columns, row, strict=True)} for row in rows])
+        labels = _apart(columns)
+        as_json([{label: jsonable(value) for label, value in zip(labels, row, strict=True)} for row in rows])
     elif form == "csv":
         text = io.StringIO()
         written = csv.writer(text, lineterminator="\n")
@@ -136,8 +137,17 @@ def _show(columns: Sequence[str], rows: Sequence[Sequence[object]], form: str) -
         written.writerows([tame(_text(value)) for value in row] for row in rows)
         typer.echo(text.getvalue(), nl=False, color=True)
     else:
-        shown = [[value if isinstance(value, int) else one_line(_text(value)) for value in row] for row in rows]
+        shown = [[value if type(value) is int else one_line(_text(value)) for value in row] for row in rows]
         as_table([one_line(label) for label in columns], shown)
+
+
+def _apart(columns: Sequence[str]) -> list[str]:
+    """Columns of one name with a number behind it from the second on: an object would keep but one of them."""
+    labels: list[str] = []
+    for column in columns:
+        ways = (column, *(f"{column}_{number}" for number in range(1, len(columns))))
+        labels.append(next(label for label in ways if label not in labels))
+    return labels
 
 
 def _text(value: object) -> str:

@@ -72,6 +72,20 @@ def test_json_and_csv(config: str) -> None:
     assert (header, row) == (["status", "x", "l"], ["200", '\x1b[2J,"', '["1", "{\\"a\\":null}"]'])
 
 
+def test_booleans(config: str) -> None:
+    """They are no numbers in a table."""
+    printed = good("query", "select status = 200 as ok, true as all_of_them from app_logs order by 1", "-c", config)
+    assert [line.split() for line in printed.splitlines()[2:]] == [["false", "true"], ["true", "true"]]
+
+
+def test_columns_of_one_name(config: str) -> None:
+    """Each has its place in JSON, where an object would keep but one of them."""
+    query = "select a.status, b.status, 5 as status_1 from app_logs a join app_logs b on a.status < b.status"
+    assert json.loads(good("query", query, "-c", config, "--json")) == [
+        {"status": 200, "status_1": 201, "status_1_1": 5}
+    ]
+
+
 def test_limit(config: str) -> None:
     """More rows than the limit are not printed, and it is said that there are more."""
     result = firehose("query", "select status from app_logs", "-c", config, "--limit", "1", "--csv")
