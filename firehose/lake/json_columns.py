@@ -20,6 +20,15 @@ MOST_FIELDS = 200  # of a struct inside; one of more is a mapping, whose keys ar
 MOST_COLUMNS = 2000
 SAMPLE_LINES = 20_480
 SHAPES_AT_ONCE = 10_000
+SHAPE = "json_structure(json)"  # an internal error of DuckDB's where a line is nested deeper than this
+LEVELS = 128
+# The same for lines of any depth: of one that may be deeper nothing is said of what its fields hold inside.
+OPENED = "length(json::VARCHAR) - length(replace(replace(json::VARCHAR, '{', ''), '[', ''))"
+VALUE = "json_extract(json, '/' || replace(replace(label, '~', '~0'), '/', '~1'))"
+KIND = f"CASE WHEN json_type({VALUE}) IN ('OBJECT', 'ARRAY') THEN 'JSON' ELSE json_structure({VALUE}) ->> '$' END"
+FIELDS = f"list_transform(list_distinct(json_keys(json)), lambda label: {{'key': label, 'value': {KIND}}})"
+FLAT = f"CASE json_type(json) WHEN 'OBJECT' THEN to_json(map_from_entries({FIELDS})) ELSE '\"JSON\"'::JSON END"
+DEEP_SHAPE = f"CASE WHEN {OPENED} < {LEVELS} THEN {SHAPE} ELSE {FLAT} END"
 WHOLE_NUMBERS = {"UBIGINT", "BIGINT", "HUGEINT"}
 WIDE = literal(r"[:\[,]\s*-?\d{19}")  # a number that may be too long for a bigint
 # Text that is a date or an instant of UTC in every line. An offset would be lost: such text stays text.
@@ -43,26 +52,28 @@ class Columns:
         return ", ".join(f"{literal(label)}: {literal(kind)}" for label, kind in self.types.items())
 
 
-def found(engine: duckdb.DuckDBPyConnection, source: str, keys: Iterable[str], whole: bool) -> Columns:
+def found(
+    engine: duckdb.DuckDBPyConnection, source: str, keys: Iterable[str], whole: bool, shape: str = SHAPE
+) -> Columns:
     """Columns of the table `source`, which has a column `json`; of its beginning unless the whole is wanted. Those
     called like one of `keys` are left out: folders say the same.
     """
     sample = f"(SELECT json FROM {source} LIMIT {SAMPLE_LINES})"
-    texts = [label for label, kind in _read(engine, sample, ()).types.items() if kind == "VARCHAR"]
-    told = _read(engine, sample, [(label, kind) for label in texts for kind in TIMES])
+    texts = [label for label, kind in _read(engine, shape, sample, ()).types.items() if kind == "VARCHAR"]
+    told = _read(engine, shape, sample, [(label, kind) for label in texts for kind in TIMES])
     if whole:
-        told = _read(engine, source, [(label, kind) for label, kind in told.types.items() if kind in TIMES])
+        told = _read(engine, shape, source, [(label, kind) for label, kind in told.types.items() if kind in TIMES])
     hidden = {key.casefold() for key in keys}
     shown = {label: kind for label, kind in told.types.items() if label.casefold() not in hidden}
     return Columns(shown, told.bad_lines)
 
 
-def _read(engine: duckdb.DuckDBPyConnection, source: str, times: Iterable[tuple[str, str]]) -> Columns:
+def _read(engine: duckdb.DuckDBPyConnection, shape: str, source: str, times: Iterable[tuple[str, str]]) -> Columns:
     """`times` are columns that may be times, and which."""
     checks = list(times)
     asked = "".join(f", {_all_are(label, kind)}" for label, kind in checks)
     wide = f"bool_or(regexp_matches(json::VARCHAR, {WIDE}))"
-    shapes = f"SELECT json_structure(json), count(*), {wide}{asked} FROM {source} GROUP BY 1"
+    shapes = f"SELECT {shape}, count(*), {wide}{asked} FROM {source} GROUP BY 1"
     result = engine.execute(f"{shapes} ORDER BY 2 DESC, 1")  # columns in the same order each time: the commonest first
     merged: Shape = {}
     bad_lines, long, failed = 0, False, set[tuple[str, str]]()

@@ -76,6 +76,7 @@ class Views:
         self._bounds = bounds
         self._lake = Lake(report)
         self._prunes = True
+        self._shape = json_columns.SHAPE
         self._engine = opened(bounds, self._lake)
         self._views: list[View] = []
         self._skip_damaged = skip_damaged
@@ -146,7 +147,7 @@ class Views:
 
     def _json_table(self, view: View, part: Part, every: str, how: str) -> str:
         objects = f"read_json_objects({every}, {how})"
-        found = json_columns.found(self._engine, objects, part.keys, view.whole)
+        found = json_columns.found(self._engine, objects, part.keys, view.whole, self._shape)
         view.bad_lines += found.bad_lines
         if not found.types:
             return f"SELECT * FROM {objects} WHERE json IS NOT NULL"
@@ -170,7 +171,7 @@ class Views:
                         self._define(view)
                 return action()
             except (duckdb.Error, OSError) as error:
-                if self._failed_at_pruning(error):
+                if self._failed_at_itself(error):
                     continue
                 found = self._to_blame(error)
             if not self._skip_damaged:
@@ -181,13 +182,15 @@ class Views:
             for view in self._views:
                 view.stale = True
 
-    def _failed_at_pruning(self, error: Exception) -> bool:
-        """Whether to try again: DuckDB 2.0 fails at itself where a query picks a field out of a struct that lies within
-        a struct that some object does not have; it reads all of the outer one then.
+    def _failed_at_itself(self, error: Exception) -> bool:
+        """Whether to try again. DuckDB 2.0 fails so where a query picks a field out of a struct that lies within a
+        struct that some object does not have; it reads all of the outer one then. And where a line is too deep for it.
         """
         again = isinstance(error, duckdb.InternalException) and self._prunes
         if isinstance(error, duckdb.InternalException):
             self._prunes = False
+            if "recursion depth" in str(error):
+                self._shape = json_columns.DEEP_SHAPE
             self._open_anew()
         return again
 

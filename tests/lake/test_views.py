@@ -217,6 +217,18 @@ def test_values_that_are_no_objects(tmp_path: Path) -> None:
     assert (found.columns, found.rows) == (["json"], [("42",), ("[1,2]",), ('{"a":1}',)])
 
 
+@pytest.mark.parametrize("levels", [100, 200, 900])
+def test_deep_records(tmp_path: Path, levels: int) -> None:
+    """However deep a record is nested, all are rows, with every column; what is too deep for a struct is JSON."""
+    configured = folder(tmp_path)
+    deep = b'{"n":2,"a":' + b'{"a":' * levels + b"1" + b"}" * levels + b',"b":' + b"[" * levels + b"]" * levels + b"}"
+    put(tmp_path, configured, b'{"n":1,"s":{"x":7}}\n' + deep + b"\n", deep.replace(b'"n":2,', b'"n":3,"x/~":"y",'))
+    found = asked(
+        tmp_path, 'select sum(n), max(s.x), count(a), count(b), max("x/~") from app', place(configured, "app")
+    )
+    assert found.rows == [(6, 7, 2, 2, "y")]
+
+
 def test_empty_objects(tmp_path: Path) -> None:
     """An object without a record has no row."""
     configured = folder(tmp_path)
