@@ -169,7 +169,10 @@ def _map(read_key: Read, read: Read, type_: Map) -> Read:
     def entries(value: Any) -> list[tuple[Any, Any]]:
         if not isinstance(value, dict):
             raise wrong_kind(value, type_)
-        return [(read_key(_key(key, type_)), None if one is None else read(one)) for key, one in value.items()]
+        # By what a key is read as: one map with the same key twice, such as of "1" and "1.0", and engines read none of
+        # the file.
+        made = {read_key(_key(key, type_)): None if one is None else read(one) for key, one in value.items()}
+        return list(made.items())
 
     return entries
 

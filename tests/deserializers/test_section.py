@@ -56,6 +56,11 @@ EVERYWHERE: list[Row] = [
     ("map<string,int>", '{"x":1,"y":null}', [("x", 1), ("y", None)]),
     ("map<int,string>", '{"7":"x"}', [(7, "x")]),
     ("map<int,string>", '{"x":"x"}', not_number("x")),
+    # keys that become the same one are one, with the last value
+    ("map<int,string>", '{"1":"a","2":"b","1.0":"c"}', [(1, "c"), (2, "b")]),
+    ("map<decimal(3,1),int>", '{"1":1,"1.0":null}', [(Decimal("1.0"), None)]),
+    ("map<date,int>", '{"2024-01-02":1,"2024-1-2":2}', [(date(2024, 1, 2), 2)]),
+    ("map<char(1),int>", '{"ab":1,"ac":2}', [("a", 2)]),
     # CHAR(n) and VARCHAR(n) cut
     ("char(2)", '"abc"', "ab"),
     ("varchar(2)", '"é€x"', "é€"),
