@@ -18,10 +18,11 @@ from firehose.cli.show import Failure, as_json, as_table, note
 from firehose.config import Config
 from firehose.contracts import Retry
 from firehose.hive_type import Scalar
+from firehose.partitioning.columns import Column
 from firehose.schemas import differences, versions
 from firehose.schemas.source import SchemaVersion
 from firehose.schemas.versions import Versions
-from firehose.stream_config import DestinationBlock
+from firehose.stream_config import DestinationBlock, StreamConfig
 from firehose.table_schema import TableSchema
 
 app = typer.Typer(no_args_is_help=True, help="Look into a stream's schema, how it grew, and whether it may grow on.")
@@ -43,6 +44,7 @@ class Kept:
     block: DestinationBlock | None  # None where the configuration has no such destination any more
     versions: Versions
     numbers: list[int]
+    folders: tuple[str, ...]  # the names of those that dynamic partitions by column make there
 
     @property
     def newest(self) -> int:
@@ -84,7 +86,7 @@ def show(
         state = {"newest": kept.newest, "pinned": pinned, "since": said.get("since")}
         as_json({**whose, **state, "columns": schema.types()})
     elif ddl:
-        typer.echo(schema_text.ddl(stream, schema, kept.block))
+        typer.echo(schema_text.ddl(stream, schema, kept.block, kept.folders))
     else:
         as_table(("column", "type"), list(schema.types().items()))
         stays = f", pinned to version {pinned}" if pinned else ""
@@ -153,11 +155,18 @@ def _kept(config: Config, stream: str, destination: str | None) -> Kept:
 def _all(config: Config, stream: str) -> Iterator[Kept]:
     """The schemas of a stream, also at destinations that the configuration does not have any more."""
     disk, data_dir = LocalDisk(), config.service.data_dir
-    blocks = config.streams[stream].destinations if stream in config.streams else {}
+    known = config.streams.get(stream)
+    blocks = known.destinations if known else {}
     for name in versions.destinations(disk, data_dir, stream):
         there = Versions(disk, versions.folder(data_dir, stream, name))
         if numbers := there.numbers():
-            yield Kept(stream, name, blocks.get(name), there, numbers)
+            block = blocks.get(name)
+            yield Kept(stream, name, block, there, numbers, _folders(known, block) if known and block else ())
+
+
+def _folders(stream: StreamConfig, block: DestinationBlock) -> tuple[str, ...]:
+    options = stream.options.dynamic_partitioning
+    return tuple(Column.parsed(text).name for text in options.columns) if options and stream.partitions(block) else ()
 
 
 def _with_rescued(schema: TableSchema, rescued: str | None) -> TableSchema:

@@ -104,6 +104,16 @@ def test_show_ddl(house: House) -> None:
     assert f"LOCATION '{house.path}/two/';" in other
 
 
+def test_show_ddl_of_partitions(house: House) -> None:
+    """Columns that stand in folders are the table's partitions, and none of its others: no file has them."""
+    file = house.path / "firehose.yaml"
+    file.write_text(file.read_text().replace("{app: {", "{app: {dynamic_partitioning: {columns: [ID, day(t.at)]}, "))
+    house.add(SECOND)
+    text = good(*house.command("show", "app", "--ddl"))
+    assert ")\nPARTITIONED BY (\n  `ID` string,\n  `t_at_day` string\n)\nSTORED AS PARQUET\n" in text
+    assert ddl.parse(text).types() == {**{name: SECOND[name] for name in list(SECOND)[1:]}, "_rescued": "string"}
+
+
 def test_diff(house: House) -> None:
     """What the newest version brought; what came since a version; what one has and another has not."""
     house.add(FIRST, SECOND, {**SECOND, "d": "date"})
