@@ -256,3 +256,13 @@ def test_no_columns() -> None:
     """Where there is no column yet, every record is a row all the same."""
     read = JsonTable(TableSchema(()), Plain(), grows=True).read(rows([b"{}", b"{}\n"]))
     assert (read.table.num_rows, len(read.refused)) == (2, 0)
+
+
+def test_a_message_is_short_however_wide_the_column() -> None:
+    """Types have no bound, and each record has a message: of a long one the beginning is told."""
+    wide = f"struct<{','.join(f'field_{number}:int' for number in range(1000))}>"
+    for columns in ({"n": wide}, {"n": f"array<{wide}>"}, {"n": f"map<string,{wide}>"}):
+        ((_, code, message),) = refused(table(columns).read(rows([b'{"n":1}'])))
+        assert code == MALFORMED
+        assert "struct<field_0:int,field_1:int" in message
+        assert len(message) < 300

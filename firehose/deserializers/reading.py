@@ -19,6 +19,7 @@ from firehose.deserializers.values import (
     Read,
     json_of,
     not_a_number,
+    shown,
     wrong_kind,
 )
 from firehose.hive_type import Array, HiveType, Map, Scalar, Struct
@@ -157,18 +158,22 @@ class Reader:
 
 
 def _array(read: Read, type_: Array) -> Read:
+    expected = shown(type_)
+
     def items(value: Any) -> list[Any]:
         if not isinstance(value, list):
-            raise wrong_kind(value, type_)
+            raise wrong_kind(value, expected)
         return [None if item is None else read(item) for item in value]
 
     return items
 
 
 def _map(read_key: Read, read: Read, type_: Map) -> Read:
+    expected = shown(type_)
+
     def entries(value: Any) -> list[tuple[Any, Any]]:
         if not isinstance(value, dict):
-            raise wrong_kind(value, type_)
+            raise wrong_kind(value, expected)
         # By what a key is read as: one map with the same key twice, such as of "1" and "1.0", and engines read none of
         # the file.
         made = {read_key(_key(key, type_)): None if one is None else read(one) for key, one in value.items()}
@@ -187,9 +192,11 @@ def _key(key: str, type_: Map) -> str | Number:
 
 
 def _struct(fields: _Fields, type_: Struct) -> Read:
+    expected = shown(type_)
+
     def values(value: Any) -> Values:
         if not isinstance(value, dict):
-            raise wrong_kind(value, type_)
+            raise wrong_kind(value, expected)
         return fields.strict(value)
 
     return values

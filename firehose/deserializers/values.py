@@ -46,10 +46,15 @@ class Number:
         self.text = text
 
 
+def shown(text: object) -> str:
+    """Its beginning: each refused record has its message, and neither values nor types have bounds."""
+    whole = str(text)
+    return whole if len(whole) <= 100 else f"{whole[:100]}..."
+
+
 def not_a_number(text: str) -> Mismatch:
     """In Java's words, which is what Firehose passes on."""
-    shown = text if len(text) <= 100 else f"{text[:100]}..."
-    return Mismatch(f'For input string: "{shown}"')
+    return Mismatch(f'For input string: "{shown(text)}"')
 
 
 def wrong_kind(value: Any, expected: object) -> Mismatch:
