@@ -13,6 +13,7 @@ from batches import rows
 
 from firehose.deserializers import OpenX, Plain
 from firehose.deserializers.documents import documents
+from firehose.hive_type import DEPTH_LIMIT
 from firehose.json_table import JsonTable, Unforeseen
 from firehose.model import REJECTION_SCHEMA
 from firehose.table_schema import TableSchema
@@ -266,3 +267,14 @@ def test_a_message_is_short_however_wide_the_column() -> None:
         assert code == MALFORMED
         assert "struct<field_0:int,field_1:int" in message
         assert len(message) < 300
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_deep_types(grows: bool) -> None:
+    """Structs are as deep in one another as types may be, at no more cost for each level than for the one before."""
+    type_, document = "int", "1"
+    for level in range(DEPTH_LIMIT):
+        type_, document = f"struct<k{level}:{type_}>", f'{{"k{level}":{document}}}'
+    records = [f'{{"s":{document}}}'.encode(), b'{"s":{"k1":0}} ', f'{{"s":{document}}} '.encode()]
+    found = table({"s": type_}, grows=grows, full=grows).read(rows(records)).table.column("s").to_pylist()
+    assert found == [json.loads(document), {f"k{DEPTH_LIMIT - 1}": None}, json.loads(document)]

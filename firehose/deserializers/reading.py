@@ -123,10 +123,15 @@ class Reader:
     def _fields(
         self, fields: tuple[tuple[str, HiveType], ...], key: Callable[[str], str], reserved: str = ""
     ) -> _Fields:
+        # Each struct once: made anew for either use, those within it are made twice as often with each level.
+        inner = {name: self._inner(type_) for name, type_ in fields if isinstance(type_, Struct)}
         return _Fields(
             {key(name): name for name, _ in fields},
-            {name: self._read(type_) for name, type_ in fields},
-            {name: self._inner(type_) for name, type_ in fields if isinstance(type_, Struct)},
+            {
+                name: _struct(inner[name], type_) if isinstance(type_, Struct) else self._read(type_)
+                for name, type_ in fields
+            },
+            inner,
             None if self._deserializer.keys.exact else self._deserializer.keys.folded,
             self._unknown({name.lower() for name, _ in fields} | {reserved}) if self._grows else None,
         )
