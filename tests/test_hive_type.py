@@ -62,7 +62,7 @@ def test_other_spellings(text: str, canonical: str) -> None:
         ("decimal(5,6)", "a number from 0 to 5"),
         ("varchar", "'(' is missing"),
         ("char(256)", "a number from 1 to 255"),
-        ("array<" * 80 + "int" + ">" * 80, "nested 64 deep"),
+        ("array<" * 80 + "int" + ">" * 80, "nested 48 deep"),
         ("int`", "is no part of a type"),
     ],
 )

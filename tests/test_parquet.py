@@ -9,9 +9,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from columns import GOOD, events, parquet, parquet_file, table_of, written
+from columns import GOOD, Steered, events, parquet, parquet_file, table_of, written
 from pydantic import ValidationError
 
+from firehose.hive_type import DEPTH_LIMIT
 from firehose.parquet import ParquetOptions, repetitive
 
 SCHEMA = {"schema": {"columns": {"n": "bigint"}}}
@@ -129,3 +130,10 @@ def test_duckdb_reads_it(tmp_path: Any) -> None:
         assert database.execute("select sum(n), count(word) from read_parquet(?)", [str(path)]).fetchone() == (6, 2)
         said = "select decode(value) from parquet_kv_metadata(?) where decode(key) = 'firehose.stream'"
         assert database.execute(said, [str(path)]).fetchone() == ("app",)
+
+
+def test_types_as_deep_as_they_may_be() -> None:
+    """Readers that bound how deep a file's schema is read the deepest type that there may be."""
+    deepest = "array<" * DEPTH_LIMIT + "int" + ">" * DEPTH_LIMIT
+    content, _ = written(parquet(Steered({"n": deepest})), [b'{"n":' + b"[" * DEPTH_LIMIT + b"]" * DEPTH_LIMIT + b"}"])
+    assert table_of(content).num_rows == 1

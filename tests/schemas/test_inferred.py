@@ -129,7 +129,7 @@ def test_full() -> None:
 
 def test_options() -> None:
     """The bounds have bounds."""
-    for wrong in ({"max_columns": 0}, {"max_columns": 10_001}, {"max_depth": 65}, {"columns": 1}):
+    for wrong in ({"max_columns": 0}, {"max_columns": 10_001}, {"max_depth": 49}, {"columns": 1}):
         with pytest.raises(ValidationError):
             InferOptions.model_validate(wrong)
 
