@@ -6,7 +6,7 @@ A plan never gives another value than reading document by document; what it is n
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -19,8 +19,9 @@ from firehose.hive_type import Array, HiveType, Map, Scalar, Struct
 from firehose.table_schema import TableSchema
 
 Convert = Callable[[pa.Array], pa.Array]
-_UNSAFE = re.compile(r'["\\\x00-\x1f]')  # in a key: it is escaped in other ways
+_UNSAFE = re.compile(r'["\\\x00-\x1f]|^ *:')  # in a key: it is escaped in other ways, or is found within another's end
 _ROW = re.compile(r" in row (\d+)")  # of the parser's complaints: a hint and no more
+LONGEST_PATTERN = 40_000  # characters: of 60,000 Arrow's matcher has no room for its work, and reads nothing
 _ESCAPED_KEY = r'\\[u/][^"]*"\s*:'
 
 
@@ -39,7 +40,8 @@ class NoPlan(Exception):
 @dataclass(frozen=True, slots=True)
 class JsonPlan:
     """`strict`: a key without a column makes the block unreadable. `odd_spelling`, where not empty, finds keys that
-    fold to a column's own and are spelled otherwise, which the parser would pass over.
+    fold to a column's own and are spelled otherwise, which the parser would pass over; where that would be too long,
+    `spellings` find all such keys, and those that are spelled as the parser is told.
     """
 
     target: pa.Schema
@@ -47,6 +49,7 @@ class JsonPlan:
     parts: tuple[_Part, ...]
     strict: bool
     odd_spelling: str = ""
+    spellings: tuple[str, ...] = ()
 
     @staticmethod
     def of(schema: TableSchema, deserializer: Deserializer, seen: Seen, grows: bool) -> JsonPlan:
@@ -55,13 +58,15 @@ class JsonPlan:
         parse, parts = making.fields(schema.columns, deserializer.keys.of_column, ())
         exact = deserializer.keys.exact
         strict = grows or not (exact or seen.more)
-        odd = "" if strict or exact else making.odd_spelling()
-        return JsonPlan(schema.arrow, pa.schema(parse), tuple(parts), strict, odd)
+        if strict or exact:
+            return JsonPlan(schema.arrow, pa.schema(parse), tuple(parts), strict)
+        odd = making.odd_spelling()
+        return JsonPlan(schema.arrow, pa.schema(parse), tuple(parts), strict, odd, () if odd else making.spellings())
 
     def table(self, lines: pa.Buffer) -> pa.Table:
         """Raises `Misfit` where it is not sure."""
         try:
-            if self.odd_spelling:
+            if self.odd_spelling or self.spellings:
                 self._require_known_spelling(lines)
             found = self._parsed(lines)
             columns = [
@@ -84,7 +89,9 @@ class JsonPlan:
     def _require_known_spelling(self, lines: pa.Buffer) -> None:
         offsets = pa.array([0, lines.size], pa.int32()).buffers()[1]
         text = pa.StringArray.from_buffers(1, offsets, lines)
-        if any(pc.match_substring_regex(text, form)[0].as_py() for form in (_ESCAPED_KEY, self.odd_spelling)):
+        counts = {pc.count_substring_regex(text, form)[0].as_py() for form in self.spellings}
+        odd = [_ESCAPED_KEY, *([self.odd_spelling] if self.odd_spelling else [])]
+        if len(counts) > 1 or any(pc.match_substring_regex(text, form)[0].as_py() for form in odd):
             raise Misfit
 
 
@@ -166,11 +173,37 @@ class _Making:
         return _Part(made, convert)
 
     def odd_spelling(self) -> str:
-        """A pattern for the keys of all columns in any spelling but the one that is read. Raises `NoPlan`."""
-        if not all(self.spelled.values()) or any(_UNSAFE.search(key) for key in self.spelled.values()):
+        """A pattern for the keys of all columns in any spelling but the one that is read: the faster way, while it is
+        no longer than a pattern may be; for each sign of a key it has the key once more. Empty where it would be.
+        """
+        pattern, left = [], LONGEST_PATTERN
+        for key in self._known():
+            for form in _odd_forms(key, self.deserializer.keys):
+                pattern.append(form)
+                left -= len(form)
+                if left < 0:
+                    return ""
+        return _keys(pattern) if pattern else ""
+
+    def spellings(self) -> tuple[str, ...]:
+        """Patterns for the keys of all columns, in any spelling and in the one that is read: as long as the keys."""
+        keys = self.deserializer.keys
+        return _keys([_in_any_way(key, keys) for key in self._known()]), _keys(map(_quoted, self._known()))
+
+    def _known(self) -> list[str]:
+        """The keys that are read. Raises `NoPlan`."""
+        known = list(self.spelled.values())
+        if not all(known) or any(_UNSAFE.search(key) for key in known):
             raise NoPlan
-        odd = [form for key in self.spelled.values() for form in _odd_forms(key, self.deserializer.keys)]
-        return f'"(?:{"|".join(odd)})"\\s*:' if odd else ""
+        return known
+
+
+def _keys(forms: Iterable[str]) -> str:
+    return f'"(?:{"|".join(forms)})"\\s*:'
+
+
+def _in_any_way(key: str, keys: Keys) -> str:
+    return "".join(f"[{_quoted(''.join(sorted(_alike(sign, keys))))}]" for sign in key)
 
 
 def _odd_forms(key: str, keys: Keys) -> Iterator[str]:

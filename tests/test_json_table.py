@@ -12,8 +12,11 @@ import pytest
 from batches import rows
 
 from firehose.deserializers import OpenX, Plain
+from firehose.deserializers.deserializer import Misfit
 from firehose.deserializers.documents import documents
+from firehose.deserializers.seen import Seen
 from firehose.hive_type import DEPTH_LIMIT
+from firehose.json_plan import JsonPlan
 from firehose.json_table import JsonTable, Unforeseen
 from firehose.model import REJECTION_SCHEMA
 from firehose.table_schema import TableSchema
@@ -278,3 +281,28 @@ def test_deep_types(grows: bool) -> None:
     records = [f'{{"s":{document}}}'.encode(), b'{"s":{"k1":0}} ', f'{{"s":{document}}} '.encode()]
     found = table({"s": type_}, grows=grows, full=grows).read(rows(records)).table.column("s").to_pylist()
     assert found == [json.loads(document), {f"k{DEPTH_LIMIT - 1}": None}, json.loads(document)]
+
+
+@pytest.mark.parametrize("count", [3, 300])
+@pytest.mark.parametrize("dots", [False, True])
+def test_keys_in_any_spelling_in_wide_tables(count: int, dots: bool) -> None:
+    """However many columns there are, a block with keys of no column is read at once, unless a key of it is spelled in
+    another way than those before: then no value is missed.
+    """
+    names = [f"the_column_of_number_{number}" for number in range(count)]
+    schema = TableSchema.parsed(dict.fromkeys(names, "int"))
+    reads = OpenX(OpenX.Options(convert_dots_in_json_keys_to_underscores=dots))
+    plan = JsonPlan.of(schema, reads, Seen(more=True), grows=False)
+    line = json.dumps({**dict.fromkeys(names, 1), "other": 2}).encode() + b"\n"
+    assert plan.table(pa.py_buffer(line * 3)).to_pylist() == [dict.fromkeys(names, 1)] * 3
+    for old, new in (
+        (b"the_column", b"The_column"),
+        (b"number_2", b"numbeR_2"),
+        *([(b"_of_", b".of_")] if dots else []),
+    ):
+        odd = line.replace(old, new, 1)
+        assert odd != line
+        with pytest.raises(Misfit):
+            plan.table(pa.py_buffer(line + odd))
+        found = JsonTable(schema, reads).read(rows([line, odd, line]))
+        assert found.table.to_pylist() == [dict.fromkeys(names, 1)] * 3
