@@ -64,6 +64,8 @@ def _message(model: type[Block], detail: Mapping[str, Any], place: Path, file: Y
         return (
             f"must be a list; write '- ' before each of its entries, or [...] around them{yaml_file.shown(file, place)}"
         )
+    if detail["type"] == "string_type" and file.written(place) is None:
+        return "has no value; within { } a text that holds a comma needs quotes"
     if detail["type"] == "string_type" and isinstance(file.written(place), int | float | date):
         return f"must be text; put it in quotes{yaml_file.shown(file, place)}"
     text = str(detail["msg"]).removeprefix("Value error, ")

@@ -147,6 +147,17 @@ streams: {}
             "columns: must be a list; write '- ' before each of its entries, or [...] around them (is 'country')",
         ),
         ("service: {account_id: 123456789012}", "must be text; put it in quotes (is 123456789012)"),
+        (one_stream("{destination: {type: folder, path: }}"), "path: has no value"),
+        (
+            one_stream("{destination: {type: folder, path: out, format: {type: orc, bloom_filter_columns: a}}}"),
+            "bloom_filter_columns: must be a list; write '- ' before each of its entries, or [...] around them (is 'a')",
+        ),
+        (
+            one_stream(
+                "{destination: {type: folder, path: x, format: {type: orc, schema: {columns: {a: decimal(9,2)}}}}}"
+            ),
+            "columns.2): has no value; within { } a text that holds a comma needs quotes",
+        ),
         ("service: {in_flight_mib: .inf}", "finite"),
         ("service: {in_flight_mib: .nan}", "finite"),
         ("service: {body_limit_mib: 5000}", "less than or equal to 1024"),
