@@ -94,7 +94,8 @@ def _read(engine: duckdb.DuckDBPyConnection, shape: str, source: str, times: Ite
 
 def _all_are(label: str, kind: str) -> str:
     value = f"(json ->> {pointer(label)})"
-    return f"bool_and(regexp_full_match({value}, {TIMES[kind]}) AND TRY_CAST({value} AS {kind}) IS NOT NULL)"
+    fits = f"regexp_full_match({value}, {TIMES[kind]}) AND TRY_CAST({value} AS {kind}) IS NOT NULL"
+    return f"bool_and({fits}) FILTER (WHERE {value} IS NOT NULL)"
 
 
 def merge(one: Shape, other: Shape) -> Shape:

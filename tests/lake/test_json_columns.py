@@ -53,6 +53,7 @@ def types(engine: duckdb.DuckDBPyConnection, *lines: Any, whole: bool = True) ->
         (["2026-03-01", "2026-02-28"], "DATE"),
         (["2026-02-30"], "VARCHAR"),
         (["2026-03-01T12:00:00Z", "2026-03-01 12:00:00.5"], "TIMESTAMP"),
+        ([None, "2026-03-01T12:00:00Z"], "TIMESTAMP"),
         (["2026-03-01T12:00:00+02:00"], "VARCHAR"),
         (["2026-03-01", "2026-03-01T12:00:00Z"], "VARCHAR"),
         (["soon", "2026-03-01"], "VARCHAR"),
@@ -125,3 +126,10 @@ def normal(shape: Any) -> str:
     if isinstance(shape, dict):
         return str({key: normal(shape[key]) for key in sorted(shape)})
     return f"[{normal(shape[0])}]" if isinstance(shape, list) else type_of(shape, False)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_time_that_not_every_line_has(engine: duckdb.DuckDBPyConnection, whole: bool) -> None:
+    """Lines without the field say nothing about its values."""
+    lines = [{"n": 1}, {"n": 2, "at": "2026-03-01T12:00:00Z", "on": "2026-03-01"}, {"on": None}]
+    assert types(engine, *lines, whole=whole) == {"n": "BIGINT", "at": "TIMESTAMP", "on": "DATE"}
