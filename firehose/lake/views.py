@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ MOST_PARTS = 20  # of a view: each is looked at for itself
 # second; the third is for those who skip damage: it passes over a line that is no JSON.
 STRICT = ("format = 'newline_delimited'", "format = 'unstructured'")
 LENIENT = "format = 'newline_delimited', ignore_errors = true"
+KEY_TWICE = "has duplicate key"  # as the reader of records says it
 NAMED = re.compile(rf"""['"]{PROTOCOL}://([^'"]*)['"]""")
 # What DuckDB raises over bytes that are not what they should be. It seldom says of which file.
 BROKEN = (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException)
@@ -77,6 +79,7 @@ class Views:
         self._lake = Lake(report)
         self._prunes = True
         self._shape = json_columns.SHAPE
+        self._keys_twice = False
         self._engine = opened(bounds, self._lake)
         self._views: list[View] = []
         self._skip_damaged = skip_damaged
@@ -151,6 +154,9 @@ class Views:
         view.bad_lines += found.bad_lines
         if not found.types:
             return f"SELECT * FROM {objects} WHERE json IS NOT NULL"
+        if self._keys_twice:
+            made = f"json_transform(json, {literal(json.dumps(dict(found.types)))})"
+            return f"SELECT unnest({made}), * EXCLUDE (json) FROM {objects} WHERE json IS NOT NULL"
         table = f"SELECT * FROM read_json({every}, {how}, records = true, columns = {{{found.text()}}})"
         nothing = " AND ".join(f"{name(label)} IS NULL" for label in found.types)
         return f"{table} WHERE NOT ({nothing})" if found.bad_lines else table
@@ -171,7 +177,7 @@ class Views:
                         self._define(view)
                 return action()
             except (duckdb.Error, OSError) as error:
-                if self._failed_at_itself(error):
+                if self._failed_at_itself(error) or self._failed_at_keys(error):
                     continue
                 found = self._to_blame(error)
             if not self._skip_damaged:
@@ -192,6 +198,15 @@ class Views:
             if "recursion depth" in str(error):
                 self._shape = json_columns.DEEP_SHAPE
             self._open_anew()
+        return again
+
+    def _failed_at_keys(self, error: Exception) -> bool:
+        """Whether to try again: DuckDB's reader of JSON wants no object with a key twice, its function takes them."""
+        again = KEY_TWICE in str(error) and not self._keys_twice
+        if again:
+            self._keys_twice = True
+            for view in self._views:
+                view.stale = True
         return again
 
     def _open_anew(self) -> None:

@@ -229,6 +229,17 @@ def test_deep_records(tmp_path: Path, levels: int) -> None:
     assert found.rows == [(6, 7, 2, 2, "y")]
 
 
+@pytest.mark.parametrize("skip_damaged", [False, True])
+def test_a_field_twice(tmp_path: Path, skip_damaged: bool) -> None:
+    """A line that has a field twice, at any depth, keeps no other from being read: its first value counts."""
+    configured = folder(tmp_path)
+    twice = b'{"n":2,"n":"x","at":"2026-03-01T12:00:00Z","s":{"x":1,"x":2}}\n'
+    put(tmp_path, configured, b'{"n":1,"s":{"x":7,"y":[1]}}\n', twice)
+    text = "select n->>'$' as n, cast(\"at\" as varchar), s.x from app order by n"
+    found = asked(tmp_path, text, place(configured, "app"), skip_damaged=skip_damaged)
+    assert found.rows == [("1", None, 7), ("2", "2026-03-01 12:00:00", 1)]
+
+
 def test_empty_objects(tmp_path: Path) -> None:
     """An object without a record has no row."""
     configured = folder(tmp_path)
