@@ -20,6 +20,7 @@ from firehose.formats import Format
 from firehose.registry import Site
 from firehose.schemas import options as schemas
 from firehose.schemas.options import INFER, SchemaBlock
+from firehose.set_aside import Scratch
 
 
 class OrName:
@@ -44,7 +45,8 @@ class ColumnarOptions(Block):
 
     def made(self, site: Site) -> Format:
         deserializer = deserializers.made(self.deserializer)
-        return Columnar(self, schemas.made(self.columns, site, deserializer.require), deserializer)
+        scratch = Scratch(site.disk, site.scratch, site.destination) if site.scratch else None
+        return Columnar(self, schemas.made(self.columns, site, deserializer.require), deserializer, scratch)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """What is wrong with what it names, each with the key: asked as the service starts and reloads."""

@@ -23,6 +23,7 @@ from firehose.json_table import JsonTable, Unforeseen
 from firehose.model import ROW_SCHEMA, Batch, Rejections
 from firehose.partitions import columns_in_path
 from firehose.schemas.source import SchemaSource
+from firehose.set_aside import Scratch, SetAside
 
 BLOCK_BYTES = 4 << 20  # of records that are read at once: the size that Arrow's JSON reader likes best
 
@@ -60,6 +61,7 @@ class Columnar:
     kind: FileKind
     schema: SchemaSource
     deserializer: Deserializer
+    scratch: Scratch | None = None  # for refused rows, where they are many
 
     @property
     def extension(self) -> str:
@@ -84,7 +86,11 @@ class Conversion:
         self._memo = memo
         self._version = format.schema.of(batch, memo)
         self.chunks = self._chunks()
-        self.refused = Rejections()
+        self._refused = SetAside(format.scratch, batch.segment.key)
+
+    @property
+    def refused(self) -> Rejections:
+        return self._refused.all()
 
     @property
     def companions(self) -> Mapping[str, bytes]:
@@ -112,7 +118,7 @@ class Conversion:
             for block in blocks(self._batch.slices(), min(BLOCK_BYTES, self._format.kind.group_bytes)):
                 read = reader.read(block)
                 if len(read.refused):
-                    self.refused += self._with_catalog_table(read.refused)
+                    self._refused.add(self._with_catalog_table(read.refused))
                 if read.table.num_rows:
                     yield without(read.table, told)
         except Unforeseen:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import columns
@@ -16,6 +18,7 @@ from columns import BAD, GOOD, Steered, events, orc_format, parquet, parquet_fil
 from hypothesis import given
 from hypothesis import strategies as st
 
+from firehose.buffer.disk import LocalDisk
 from firehose.columnar import Columnar, blocks
 from firehose.deserializers.deserializer import Deserializer
 from firehose.deserializers.openx import OpenX
@@ -23,6 +26,7 @@ from firehose.deserializers.plain import Plain
 from firehose.formats import Anew
 from firehose.model import ROW_SCHEMA, Batch, Range
 from firehose.partitions import FROM_COLUMN, encode
+from firehose.set_aside import Scratch
 from firehose.table_schema import RESCUED, TableSchema
 
 Kind = Callable[..., Columnar]
@@ -198,6 +202,21 @@ def test_memory_does_not_grow_with_the_batch(kind: Kind) -> None:
         return most
 
     assert peak(36) < 1.1 * peak(12)
+
+
+@KINDS
+def test_memory_does_not_grow_with_what_is_refused(kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of which nothing can be converted has its rows on the disk, until they are written as letters."""
+    monkeypatch.setattr("firehose.set_aside.HELD_BYTES", 1 << 20)
+    format = replace(kind(), scratch=Scratch(LocalDisk(), str(tmp_path), "lake"))
+    bad = [b"no JSON" + bytes(1000)] * 20_000
+    given = batch(bad, rows_per_slice=1000)
+    before = pa.total_allocated_bytes()
+    conversion = format.encoded(given, Notes())
+    assert not list(conversion.chunks)
+    assert conversion.refused.table.nbytes > 20 << 20
+    gc.collect()  # flaws are exceptions, and know where they were raised
+    assert pa.total_allocated_bytes() - before < 4 << 20
 
 
 def test_bytes_leave_as_row_groups_are_done() -> None:
