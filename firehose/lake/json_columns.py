@@ -7,8 +7,8 @@ takes memory with every line. So DuckDB tells the different shapes of lines, and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -46,6 +46,8 @@ class Columns:
 
     types: Mapping[str, str] = field(default_factory=dict)
     bad_lines: int = 0  # that are no JSON, where these are passed over
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    long: bool = False  # whether there are numbers beyond a bigint
 
     def text(self) -> str:
         """As `read_json` wants them."""
@@ -65,7 +67,21 @@ def found(
         told = _read(engine, shape, source, [(label, kind) for label, kind in told.types.items() if kind in TIMES])
     hidden = {key.casefold() for key in keys}
     shown = {label: kind for label, kind in told.types.items() if label.casefold() not in hidden}
-    return Columns(shown, told.bad_lines)
+    return replace(told, types=shown)
+
+
+def united(several: Sequence[Columns]) -> list[Columns]:
+    """The same, where columns of one name have one type: that which the values of all of them fit."""
+    shapes: Shape = {}
+    for one in several:
+        shapes = merge(shapes, dict(one.shapes))
+    long = any(one.long for one in several)
+
+    def type_of_all(label: str) -> str:
+        kinds = {one.types[label] for one in several if label in one.types}
+        return kinds.pop() if len(kinds) == 1 else type_of(shapes[label], long)
+
+    return [replace(one, types={label: type_of_all(label) for label in one.types}) for one in several]
 
 
 def _read(engine: duckdb.DuckDBPyConnection, shape: str, source: str, times: Iterable[tuple[str, str]]) -> Columns:
@@ -89,7 +105,7 @@ def _read(engine: duckdb.DuckDBPyConnection, shape: str, source: str, times: Ite
         return Columns({}, bad_lines)
     types = {label: type_of(shape, long) for label, shape in merged.items()}
     texts = {label: kind for label, kind in checks if (label, kind) not in failed and types.get(label) == "VARCHAR"}
-    return Columns(types | texts, bad_lines)
+    return Columns(types | texts, bad_lines, merged, long)
 
 
 def _all_are(label: str, kind: str) -> str:

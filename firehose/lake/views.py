@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import duckdb
@@ -14,10 +15,12 @@ import duckdb
 from firehose.lake import json_columns, orc
 from firehose.lake.engine import Bounds, opened
 from firehose.lake.files import PROTOCOL, Lake
+from firehose.lake.json_columns import Columns
 from firehose.lake.places import Object, Place
 from firehose.sql.engine import BadQuery, complaint, literal, name, run
 
 T = TypeVar("T")
+COLUMNAR = ("parquet", "orc")
 MOST_PARTS = 20  # of a view: each is looked at for itself
 # How lines of JSON are read: the first way that all of them can be. Records without newlines between them need the
 # second; the third is for those who skip damage: it passes over a line that is no JSON.
@@ -121,23 +124,35 @@ class Views:
     # How a view is made.
 
     def _define(self, view: View) -> None:
-        view.bad_lines = 0
-        parts = [self._table(view, part, paths) for part in view.parts if (paths := self._lake.paths(part.folder))]
+        parts = [part for part in view.parts if self._lake.paths(part.folder)]
         if not parts:
             raise BadQuery(f"no object of {view.place.stream.name} can be read")
+        files = [self._of_columns(part) for part in parts if part.kind in COLUMNAR]
+        tables = [*files, *self._of_lines(view, [part for part in parts if part.kind not in COLUMNAR])]
         for one in view.names:
-            run(self._engine, f"CREATE OR REPLACE VIEW {name(one)} AS {' UNION ALL BY NAME '.join(parts)}")
+            run(self._engine, f"CREATE OR REPLACE VIEW {name(one)} AS {' UNION ALL BY NAME '.join(tables)}")
         view.stale = False
 
-    def _table(self, view: View, part: Part, paths: list[str]) -> str:
-        """A SELECT of all objects of one part."""
-        every = _files(f"{part.folder}**", part.keys)
+    def _of_columns(self, part: Part) -> str:
+        """A SELECT of all objects of one part, whose files tell their columns."""
         if part.kind == "parquet":
-            return f"SELECT * FROM read_parquet({every})"
-        if part.kind == "orc":
-            self._engine.register(part.folder, orc.table(self._lake, paths, self._key_types(part)))
-            return f"SELECT * FROM {name(part.folder)}"
-        return _first((*STRICT, *self._lenient()), lambda how: self._json_table(view, part, every, how))
+            return f"SELECT * FROM read_parquet({_files(f'{part.folder}**', part.keys)})"
+        paths = self._lake.paths(part.folder)
+        self._engine.register(part.folder, orc.table(self._lake, paths, self._key_types(part)))
+        return f"SELECT * FROM {name(part.folder)}"
+
+    def _of_lines(self, view: View, parts: Sequence[Part]) -> Iterator[str]:
+        """One of each part of JSON; columns of one name have one type in all of them."""
+        ways = (*STRICT, *self._lenient())
+        found = [_first(ways, partial(self._looked_at, view, part)) for part in parts]
+        told = json_columns.united([columns for _, columns in found])
+        view.bad_lines = sum(columns.bad_lines for columns in told)
+        for part, (how, _), columns in zip(parts, found, told, strict=True):
+            yield self._json_table(part, how, columns)
+
+    def _looked_at(self, view: View, part: Part, how: str) -> tuple[str, Columns]:
+        objects = f"read_json_objects({_files(f'{part.folder}**', part.keys)}, {how})"
+        return how, json_columns.found(self._engine, objects, part.keys, view.whole, self._shape)
 
     def _key_types(self, part: Part) -> dict[str, str]:
         """What DuckDB makes of the folders' keys, which it tells without opening an object."""
@@ -148,10 +163,9 @@ class Views:
         rows = run(self._engine, f"DESCRIBE SELECT * EXCLUDE (json) FROM {unread}")
         return {label: kind for label, kind, *_ in rows}
 
-    def _json_table(self, view: View, part: Part, every: str, how: str) -> str:
+    def _json_table(self, part: Part, how: str, found: Columns) -> str:
+        every = _files(f"{part.folder}**", part.keys)
         objects = f"read_json_objects({every}, {how})"
-        found = json_columns.found(self._engine, objects, part.keys, view.whole, self._shape)
-        view.bad_lines += found.bad_lines
         if not found.types:
             return f"SELECT * FROM {objects} WHERE json IS NOT NULL"
         if self._keys_twice:

@@ -183,6 +183,28 @@ def test_columns_that_were_folders(tmp_path: Path, form: str) -> None:
     assert found.rows == [(1, 1, None), (2, 2, dt.date(2026, 3, 1)), (3, 3, None)]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "text", "rows"),
+    [
+        (1, {"b": 2}, "a->>'b', k", [(None, None), ("2", 1)]),
+        ({"b": 1}, {"c": 2}, "a.b, a.c", [(1, None), (None, 2)]),
+        (1, 2.5, "a + 1, k", [(2.0, None), (3.5, 1)]),
+        (1, "2026-03-01T10:00:00Z", "a->>'$', k", [("1", None), ("2026-03-01T10:00:00Z", 1)]),
+        ("2026-03-01", "soon", "upper(a), k", [("2026-03-01", None), ("SOON", 1)]),
+        ([1], [{"b": 2}], "len(a), k", [(1, None), (1, 1)]),
+    ],
+)
+def test_a_type_that_changed_with_the_partitions(
+    tmp_path: Path, before: Any, after: Any, text: str, rows: list[tuple[Any, ...]]
+) -> None:
+    """Lines of JSON before and after a change of partitions have columns of one type, as if there had been none."""
+    configured = folder(tmp_path, prefix="logs/")
+    whole = name(configured, "app")
+    write(tmp_path / "out" / whole, json.dumps({"n": 1, "a": before}).encode())
+    write(tmp_path / f"out/logs/k=1/{whole.rpartition('/')[2]}", json.dumps({"n": 2, "a": after}).encode())
+    assert asked(tmp_path, f"select {text} from app order by n", place(configured, "app")).rows == rows
+
+
 def test_keys_that_are_data(tmp_path: Path) -> None:
     """However many different keys there are in folders' names, each is a column."""
     configured = folder(tmp_path, prefix="logs/")
