@@ -15,8 +15,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from firehose.compression import Chunk, Written
-from firehose.contracts import Memo
+from firehose.compression import Written
+from firehose.contracts import Chunk, Memo
 from firehose.deserializers.deserializer import Deserializer
 from firehose.formats import Anew, Encoded
 from firehose.json_table import JsonTable, Unforeseen

@@ -22,7 +22,8 @@ from typing import TypeAlias
 import pyarrow as pa
 from isal import isal_zlib
 
-Chunk: TypeAlias = bytes | memoryview | pa.Buffer
+from firehose.contracts import Chunk
+
 Piece: TypeAlias = bytes | memoryview
 Encoder: TypeAlias = Callable[[Iterable[Chunk], str], Iterator[Piece]]
 

@@ -6,11 +6,13 @@ Every implementation, ours or a third party's, runs the conformance suite of its
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
 from firehose.model import Batch, Origin, Outcome, Position, Receipt, Records, Segment, Stored, Totals
+
+Chunk: TypeAlias = bytes | memoryview | pa.Buffer
 
 
 class Unavailable(Exception):
@@ -332,7 +334,7 @@ class Disk(Protocol):
 class Writer(Protocol):
     """An open file that only grows."""
 
-    def write(self, *chunks: bytes | memoryview | pa.Buffer) -> int:
+    def write(self, *chunks: Chunk) -> int:
         """Appends all chunks; returns their size in bytes. On failure the file's end is unknown."""
         ...
 

@@ -19,8 +19,8 @@ from typing import ClassVar, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from firehose.compression import Chunk, unknown
-from firehose.contracts import Memo
+from firehose.compression import unknown
+from firehose.contracts import Chunk, Memo
 from firehose.model import Batch, Rejections
 
 FORMATS = ("raw", "json_lines")

@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from isal import isal_zlib
 
-from firehose.compression import CODECS, PIECE_BYTES, Chunk, ZipEntry, codec, zip_end, zip_header
+from firehose.compression import CODECS, PIECE_BYTES, ZipEntry, codec, zip_end, zip_header
+from firehose.contracts import Chunk
 
 ENTRY = "6c1f0a1e-53f0-4a57-9d0e-5d6c2f6f3a11"
 NAMES = sorted(CODECS)

@@ -10,7 +10,7 @@ from batches import Notes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firehose.compression import Chunk
+from firehose.contracts import Chunk
 from firehose.formats import JsonLines, Raw, format_named
 from firehose.model import ROW_SCHEMA, Batch, Segment
 

@@ -29,7 +29,7 @@ class Written:
 
     first: int
     file_bytes: int  # of the open file, up to its end
-    records: pa.RecordBatch  # as they stand in their frame
+    records: list[pa.RecordBatch]  # with the columns of their frame
 
 
 def group_of(waiting: list[Waiting], arrival_ms: int, turn: int) -> Group:

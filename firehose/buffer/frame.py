@@ -41,11 +41,14 @@ import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
 from isal.isal_zlib import crc32
 
+from firehose.buffer.message import message
+from firehose.contracts import Chunk
 from firehose.model import INTAKE_SCHEMA, NewerFormat
 
 FORMAT = 1
@@ -117,21 +120,24 @@ def columns_of(batch: pa.RecordBatch) -> int:
 
 
 def encode_frame(
-    batch: pa.RecordBatch, first: int, arrival_ms: int, origins: Mapping[str, tuple[int, str]], crc_seed: int
-) -> tuple[bytes, pa.Buffer, bytes]:
-    """The frame's bytes, in pieces to be written one after the other: the second is the record batch. Column order
-    follows `INTAKE_SCHEMA`.
+    batches: Sequence[pa.RecordBatch],
+    first: int,
+    arrival_ms: int,
+    origins: Mapping[str, tuple[int, str]],
+    crc_seed: int,
+) -> list[Chunk]:
+    """The frame's bytes, in pieces to be written one after the other. The batches have one schema, whose columns are
+    in the order of `INTAKE_SCHEMA`, and rows; none need be there.
     """
     said = json.dumps(origins, separators=(",", ":")).encode() if origins else b""
-    gap = bytes(-len(said) % 8)
-    arrow = batch.serialize() if batch.num_rows else pa.py_buffer(b"")
-    pad = -arrow.size % 8
-    crc = crc32(arrow, crc32(gap, crc32(said, crc_seed)))
-    columns = columns_of(batch)
-    head = FRAME.pack(
-        FRAME_MAGIC, FORMAT, columns, batch.num_rows, first, arrival_ms, len(said), pad, arrow.size, crc, 0
-    )[:-4]
-    return head + crc32(head, crc_seed).to_bytes(4, "little") + said + gap, arrow, bytes(pad)
+    padded = said + bytes(-len(said) % 8)
+    arrow = message(batches) if batches else []
+    crc = reduce(lambda crc, piece: crc32(piece, crc), arrow, crc32(padded, crc_seed))
+    count = sum(batch.num_rows for batch in batches)
+    columns = columns_of(batches[0]) if batches else 0
+    arrow_size = sum(memoryview(piece).nbytes for piece in arrow)
+    head = FRAME.pack(FRAME_MAGIC, FORMAT, columns, count, first, arrival_ms, len(said), 0, arrow_size, crc, 0)[:-4]
+    return [head + crc32(head, crc_seed).to_bytes(4, "little") + padded, *arrow]
 
 
 def encode_trailer(trailer: Trailer, crc_seed: int) -> bytes:

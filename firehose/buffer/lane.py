@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import pyarrow as pa
 
 from firehose.buffer import frame, layout
 from firehose.contracts import Disk, Lock, Writer
 from firehose.model import Segment
+from firehose.rows import values_bytes
 from firehose.runtime import utc
+
+SMALL_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,9 @@ class Lane:
         self._lock = self._disk.lock(self._folder)
         assert self._lock is not None, "a name drawn for this writer alone is never locked by another"
 
-    def append(self, group: Group) -> tuple[int, pa.RecordBatch]:
-        """Writes the group as one frame and syncs it. Returns the number of its first record, and the records as they
-        stand in the frame.
+    def append(self, group: Group) -> tuple[int, list[pa.RecordBatch]]:
+        """Writes the group as one frame and syncs it. Returns the number of its first record, and the records with the
+        columns that the frame has.
         """
         first = self.next
         if self.open is None:
@@ -96,16 +100,16 @@ class Lane:
         segment = self.open
         if not segment.count:  # origins alone do not open a segment
             segment.opened_ms = group.arrival_ms
-        records = joined(group.records)
-        head, arrow, pad = frame.encode_frame(records, first, group.arrival_ms, group.origins, self._seed)
-        written = segment.writer.write(head, arrow, pad)
+        records = in_pieces(group.records)
+        chunks = frame.encode_frame(records, first, group.arrival_ms, group.origins, self._seed)
+        written = segment.writer.write(*chunks)
         self.sync_seconds = self._seconds_of(segment.writer.sync)
         segment.file_bytes += written
         segment.count += group.count
         segment.size_bytes += group.size_bytes
         self._origins.update(group.origins)
         self.next = first + group.count
-        return first, pa.ipc.read_record_batch(arrow, records.schema) if group.count else records
+        return first, records
 
     def seal(self, version: int) -> Segment:
         """Ends the open file, which has a record, and makes it a sealed segment."""
@@ -127,7 +131,7 @@ class Lane:
         if not self._origins:
             return 0
         at = segment.file_bytes
-        chunks = frame.encode_frame(joined([]), self.next, segment.opened_ms, self._origins, self._seed)
+        chunks = frame.encode_frame([], self.next, segment.opened_ms, self._origins, self._seed)
         segment.file_bytes += segment.writer.write(*chunks)
         return at
 
@@ -167,15 +171,36 @@ def segment_of(stream: str, lane: str, trailer: frame.Trailer) -> Segment:
 
 
 def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """One record batch of all, with the optional columns that any of them has, in the order of `INTAKE_SCHEMA`."""
+    """One record batch of all."""
+    alike = _alike(batches)
+    return pa.concat_batches(alike) if len(alike) > 1 else alike[0]
+
+
+def in_pieces(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """All of them, of one schema: the small ones joined with their neighbours, for each piece costs whoever writes or
+    reads it some work, and the large ones where they lie.
+    """
+    pieces: list[pa.RecordBatch] = []
+    for small, group in groupby(_alike(batches), _is_small):
+        some = list(group)
+        pieces += [pa.concat_batches(some)] if small and len(some) > 1 else some
+    return [piece for piece in pieces if piece.num_rows]
+
+
+def _is_small(batch: pa.RecordBatch) -> bool:
+    return values_bytes(batch.column(0)) < SMALL_BYTES
+
+
+def _alike(batches: Sequence[pa.RecordBatch]) -> Sequence[pa.RecordBatch]:
+    """At least one, with the optional columns that any of them has, in the order of `INTAKE_SCHEMA`."""
     if not batches:
-        return pa.RecordBatch.from_pylist([], schema=frame.SCHEMAS[0])
+        return [pa.RecordBatch.from_pylist([], schema=frame.SCHEMAS[0])]
     if len(batches) == 1 and batches[0].schema in frame.SCHEMAS:
-        return batches[0]
-    if any(batch.num_columns > 1 for batch in batches):
-        schema = frame.SCHEMAS[_columns(batches)]
-        batches = [batch if batch.schema == schema else _widened(batch, schema) for batch in batches]
-    return pa.concat_batches(batches)
+        return batches
+    if all(batch.num_columns == 1 for batch in batches):
+        return batches
+    schema = frame.SCHEMAS[_columns(batches)]
+    return [batch if batch.schema == schema else _widened(batch, schema) for batch in batches]
 
 
 def _columns(batches: Sequence[pa.RecordBatch]) -> int:

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from firehose import checked_json
 from firehose.buffer import frame, layout
-from firehose.buffer.lane import joined, seal_file, segment_of
+from firehose.buffer.lane import seal_file, segment_of
 from firehose.contracts import Disk
 from firehose.model import Segment
 from firehose.rows import values_bytes
@@ -173,7 +173,7 @@ def end_file(disk: Disk, path: str, crc_seed: int, first: int, version: int, see
         summary_at = 0
         if seen.origins:
             summary_at = size
-            writer.write(*frame.encode_frame(joined([]), seen.end, seen.opened_ms, seen.origins, crc_seed))
+            writer.write(*frame.encode_frame([], seen.end, seen.opened_ms, seen.origins, crc_seed))
         trailer = frame.Trailer(version, first, seen.end - first, seen.size_bytes, seen.opened_ms, summary_at)
         writer.write(frame.encode_trailer(trailer, crc_seed))
         writer.sync()

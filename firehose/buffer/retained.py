@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from firehose.buffer import frame, layout
 from firehose.contracts import Disk, View
+from firehose.rows import values_bytes
 
 MARK_BYTES = 64 * 1024
 WHOLE_BYTES = 32 * 1024  # a frame from this size on is a piece of its own, and not copied
@@ -117,7 +118,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Remembered(frame.Frame):
-    """A frame whose records lie in memory."""
+    """A frame, or a piece of one, whose records lie in memory."""
 
     rows: pa.RecordBatch
 
@@ -188,13 +189,23 @@ class Retained:
         """The position behind its last record."""
         return self.base | self.end
 
-    def wrote(self, first: int, arrival_ms: int, file_bytes: int, rows: pa.RecordBatch) -> Remembered:
-        """A frame of these records, the first of them so numbered, is durable now, and the file so long."""
+    def wrote(self, first: int, arrival_ms: int, file_bytes: int, pieces: Sequence[pa.RecordBatch]) -> list[Remembered]:
+        """A frame of these records, the first of them so numbered, is durable now, and the file so long. What there is
+        to remember of it, piece by piece, as if each were a frame.
+        """
         assert self.marks is not None, "who writes a file marks it from its first frame on"
         self.marks.note(self.file_bytes, first, arrival_ms)
-        offset, size, columns = self.file_bytes, file_bytes - self.file_bytes, frame.columns_of(rows)
-        self.end, self.newest_ms, self.file_bytes = first + rows.num_rows, arrival_ms, file_bytes
-        return Remembered(offset, size, columns, rows.num_rows, first, arrival_ms, 0, size - frame.FRAME.size, rows)
+        offset = self.file_bytes
+        self.newest_ms, self.file_bytes = arrival_ms, file_bytes
+        found: list[Remembered] = []
+        for rows in pieces:
+            size = sum(map(values_bytes, rows.columns))
+            found.append(
+                Remembered(offset, size, frame.columns_of(rows), rows.num_rows, first, arrival_ms, 0, size, rows)
+            )
+            offset, first = offset + size, first + rows.num_rows
+        self.end = first
+        return found
 
     def is_fresh(self, number: int, size_bytes: int) -> bool:
         """Whether the record is in the newest frame, or among the last bytes that were written: they are in memory, and

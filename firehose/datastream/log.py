@@ -250,8 +250,8 @@ class DiskShardLog:
         kept = self._kept[-1] if self._kept else None
         if kept is None or kept.sealed or kept.lane != lane:
             kept = self._begun(lane, written.first, group.arrival_ms)
-        item = kept.wrote(written.first, group.arrival_ms, written.file_bytes, written.records)
-        self._logs.lately.keep(kept, item)
+        for item in kept.wrote(written.first, group.arrival_ms, written.file_bytes, written.records):
+            self._logs.lately.keep(kept, item)
         self._tip, self._memo = kept.past, None
         self._wake()
 

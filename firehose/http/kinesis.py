@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import msgspec
-import pybase64
 
 from firehose.http import aws_json, cbor
 from firehose.http.aws_json import BODY_LIMIT_BYTES, LOOKED_AT_BYTES, SHOWN_CHARACTERS, ApiError
@@ -125,7 +125,7 @@ class KinesisApi:
 
     def _headers(self, head: Head) -> Headers:
         request_id = self.request_id()
-        extended = pybase64.b64encode(hashlib.sha512(request_id.encode()).digest())
+        extended = b2a_base64(hashlib.sha512(request_id.encode()).digest(), newline=False)
         own = ((b"x-amzn-requestid", request_id.encode()), (b"x-amz-id-2", extended))
         if b"origin" not in head.headers:
             return own

@@ -14,7 +14,7 @@ from isal.isal_zlib import crc32
 
 from firehose.buffer import frame
 from firehose.buffer.frame import Frame, Gap, Trailer
-from firehose.buffer.lane import joined
+from firehose.buffer.lane import in_pieces
 from firehose.model import NewerFormat
 
 LANE, OTHER = frame.seed("lane-a"), frame.seed("lane-b")
@@ -23,7 +23,7 @@ ORIGINS = st.dictionaries(st.text(max_size=9), st.tuples(st.integers(0, 2**53), 
 
 
 def encoded(records: pa.RecordBatch, first: int = 0, seed: int = LANE, origins: frame.Origins | None = None) -> bytes:
-    return b"".join(map(bytes, frame.encode_frame(records, first, 5, origins or {}, seed)))
+    return b"".join(map(bytes, frame.encode_frame(in_pieces([records]), first, 5, origins or {}, seed)))
 
 
 def segment_file(frames: int = 3, sealed: bool = True) -> tuple[bytes, list[list[bytes]]]:
@@ -47,7 +47,7 @@ def gaps(data: bytes) -> list[Gap]:
 @given(RECORDS, ORIGINS, st.integers(0, 2**40), st.integers(0, 2**45))
 def test_round_trip(records: list[bytes], origins: frame.Origins, first: int, arrival_ms: int) -> None:
     """Any records, empty ones and none at all, come back with number, arrival and origins; sizes are whole eights."""
-    data = b"".join(map(bytes, frame.encode_frame(batch(*records), first, arrival_ms, origins, LANE)))
+    data = b"".join(map(bytes, frame.encode_frame(in_pieces([batch(*records)]), first, arrival_ms, origins, LANE)))
     buffer = pa.py_buffer(data)
     (item,) = frame.scan(buffer, LANE, first)
     assert isinstance(item, Frame)
@@ -62,7 +62,7 @@ def test_optional_columns_mix(appends: list[tuple[list[bytes], set[str]]]) -> No
     """Appends with and without each optional column share a frame; who had none has nulls."""
     values: dict[str, object] = {"arrival_ms": 7, "meta": "{}", "refused": "why"}
     batches = [batch(*r, **{name: [values[name]] * len(r) for name in names}) for r, names in appends]
-    data = encoded(joined(batches))
+    data = b"".join(map(bytes, frame.encode_frame(in_pieces(batches), 0, 5, {}, LANE)))
     (item,) = frame.scan(buffer := pa.py_buffer(data), LANE, 0)
     assert isinstance(item, Frame)
     rows = frame.read_records(buffer, item).to_pylist()

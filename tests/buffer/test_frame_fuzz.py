@@ -16,6 +16,7 @@ from virtual_time import run
 
 from firehose.buffer import frame, layout, recovery
 from firehose.buffer.frame import FRAME, FRAME_MAGIC, TRAILER, TRAILER_MAGIC, Frame, Gap, Trailer
+from firehose.buffer.lane import in_pieces
 
 LANE = "20260301T120000-0123456789abcdef"
 SEED, OTHER = frame.seed(LANE), frame.seed("another")
@@ -28,7 +29,7 @@ JUNK = st.one_of(
 
 
 def encoded(records: list[bytes], first: int, seed: int = SEED, origins: frame.Origins | None = None) -> bytes:
-    return b"".join(map(bytes, frame.encode_frame(batch(*records), first, 5, origins or {}, seed)))
+    return b"".join(map(bytes, frame.encode_frame(in_pieces([batch(*records)]), first, 5, origins or {}, seed)))
 
 
 @dataclass(frozen=True, slots=True)

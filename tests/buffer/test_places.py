@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firehose.buffer import frame, places, reading
-from firehose.buffer.lane import joined
+from firehose.buffer.lane import in_pieces
 from firehose.rows import bare
 
 KEY = ("app", "lane", 0)
@@ -20,7 +20,7 @@ def file_of(frames: list[list[bytes]]) -> bytes:
     """A segment's file with these frames."""
     data, first = b"", 0
     for records in frames:
-        pieces = frame.encode_frame(joined([batch(*records)]), first, 0, {}, frame.seed(KEY[1]))
+        pieces = frame.encode_frame(in_pieces([batch(*records)]), first, 0, {}, frame.seed(KEY[1]))
         data, first = data + b"".join(map(bytes, pieces)), first + len(records)
     return data
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firehose.buffer import frame, reading
-from firehose.buffer.lane import joined
+from firehose.buffer.lane import in_pieces
 from firehose.model import ROW_SCHEMA, Segment
 from firehose.runtime import utc
 
@@ -21,7 +21,7 @@ def slices(frames: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
     """The slices of a segment with these frames, which arrived at 0, 1, 2 ... ms."""
     disk, data, first = FaultyDisk(), b"", 100
     for number, records in enumerate(frames):
-        data += b"".join(map(bytes, frame.encode_frame(joined([records]), first, number, {}, frame.seed(LANE))))
+        data += b"".join(map(bytes, frame.encode_frame(in_pieces([records]), first, number, {}, frame.seed(LANE))))
         first += records.num_rows
     disk.put("/0", data)
     segment = Segment("app", LANE, 100, max(first - 100, 1), 0, utc(0), 1)

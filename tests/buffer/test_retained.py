@@ -73,7 +73,7 @@ def test_pieces_have_the_shard_s_columns() -> None:
 
 def kept(disk: FaultyDisk, first: int) -> Retained:
     """A sealed file of one record."""
-    data = b"".join(map(bytes, frame.encode_frame(batch(b"x"), first, 5, {}, frame.seed(LANE))))
+    data = b"".join(map(bytes, frame.encode_frame([batch(b"x")], first, 5, {}, frame.seed(LANE))))
     disk.put(layout.numbered(FOLDER, first, layout.SEALED), data)
     return Retained(disk, FOLDER, LANE, 0, first, first + 1, 5, len(data), True)
 
