@@ -28,7 +28,6 @@ from programs import PATIENCE_SECONDS
 
 STREAM = corpus.STREAM
 CHUNK_BYTES = 1 << 16
-FED_SHARDS = 4
 PUT_RATE = 100  # a second, while a subscription is timed
 TIP_PUTS, TIP_RECORDS = 20, 50  # a second, and in each of them, while readers follow
 TIP_READERS = {"poll": 100, "subscribe": 20}  # a stream has no more consumers
@@ -223,14 +222,14 @@ def fanout(scale: Scale) -> Figures:
         }
 
 
-def to_s3(scale: Scale) -> Figures:
+def to_s3(scale: Scale, *, shards: int) -> Figures:
     """The same records, put into a data stream that feeds a delivery stream, and put into one directly."""
     source = {"source": {"type": "data_stream", "stream": STREAM, "start": "TRIM_HORIZON"}}
     with rig() as one:
         one.start()
         direct = delivered(scale, one, "put-record-batch")
     with rig(stream_options=source) as one:
-        start(one, FED_SHARDS)
+        start(one, shards)
         fed = delivered(scale, one, "kinesis-put-records")
     return {"times_direct": fed / direct, "cpu_s_per_gb": fed, "direct_cpu_s_per_gb": direct}
 
@@ -369,6 +368,12 @@ WORKS = (
         "data-stream-s3",
         "PutRecords into a data stream of 4 shards that feeds gzip to S3, beside PutRecordBatch",
         (Goal("times_direct", "x the direct PUT's CPU", "<=", 1.5),),
-        to_s3,
+        partial(to_s3, shards=4),
+    ),
+    Work(
+        "data-stream-s3-one",
+        "PutRecords into a data stream of one shard that feeds gzip to S3, beside PutRecordBatch",
+        (Goal("times_direct", "x the direct PUT's CPU", "<=", 1.5),),
+        partial(to_s3, shards=1),
     ),
 )
