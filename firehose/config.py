@@ -139,6 +139,8 @@ def load(path: str) -> Config:
 def parse(name: str, text: str, lookup: Callable[[str], str | None] | None = None) -> Config:
     """Reads a configuration from text. `lookup` answers references; by default environment and secret files."""
     file = yaml_file.parse(name, text)
+    if () not in file.lines:  # perhaps it is being written, and a reload must not take that for a wish
+        raise ConfigError(name, [Problem(0, "", "is empty; where no stream is wanted, say delivery_streams: {}")])
     if not isinstance(file.data, dict):
         raise ConfigError(name, [Problem(1, "", "must be a mapping: service, delivery_streams, ...")])
     resolved = yaml_file.substitute(file, lookup or reference)

@@ -122,6 +122,8 @@ streams: {}
 @pytest.mark.parametrize(
     ("text", "part"),
     [
+        ("", "is empty; where no stream is wanted, say delivery_streams: {}"),
+        ("# nothing but a comment\n", "is empty"),
         ("- a", "must be a mapping"),
         ("delivery_streams: [a]", "must be a mapping of names"),
         ("delivery_streams:", "must be a mapping of names"),

@@ -239,6 +239,14 @@ async def test_reload_invalid(tmp_path: Path) -> None:
         assert (await one.post("web", b"x")).status_code == 404
 
 
+async def test_reload_empty(tmp_path: Path) -> None:
+    """A file that is empty, as it is while it is being written, takes no stream away."""
+    async with running(tmp_path, {"app": stream(tmp_path)}) as one:
+        one.files.config.write_text("")
+        await one.service.reload()
+        assert (await one.post("app", b"x")).status_code == 200
+
+
 async def test_reload_new_stream(tmp_path: Path) -> None:
     """A stream that is new in the file takes records at once."""
     async with running(tmp_path, {"app": stream(tmp_path)}) as one:

@@ -42,10 +42,12 @@ class WholeService:
         self.program = programs.new("firehose", [sys.executable, "-m", "firehose.cli", "serve", "-c", self.file])
 
     def write(self, streams: Block) -> None:
-        """A new configuration file, which says these streams."""
+        """A new configuration file, which says these streams: whole at once, for a reload may be reading."""
         delivery = {"backoff_seconds": 0.1, "backoff_limit_seconds": 0.5}
         document = {"service": self._options, "delivery": delivery, "delivery_streams": dict(streams)}
-        self.file.write_text(yaml.safe_dump(document))
+        beside = self.file.with_suffix(".new")
+        beside.write_text(yaml.safe_dump(document))
+        beside.rename(self.file)
 
     def start(self) -> None:
         """Returns once it takes records."""
