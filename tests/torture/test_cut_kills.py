@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from layouts import LAYOUTS, Sent
 from oracle import assert_each_once
 from posting import Client
 from programs import Programs, wait_for
+from running import to_folder
 from whole_service import WholeService
 
 KILLS, SEED = 10, 6
@@ -66,3 +68,56 @@ def test_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     assert client.acknowledged <= set(found) <= client.sent
     assert_each_once(set(found), found.elements())
     assert all({one[-1] for one in ids(path)} == {path.relative_to(out).parts[0][-1]} for path in files)
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize(
+    ("change", "how"),
+    [
+        (("a", "b"), "told"),
+        (("asked", "columns"), "delivery"),
+        (("plain", "a"), "not told"),
+        (("parquet", "plain"), "told"),
+    ],
+)
+def test_killed_between_a_change_and_delivery(tmp_path: Path, change: tuple[str, str], how: str) -> None:
+    """A service that is killed when it has followed a change, or its delivery half alone, or before it could hear of
+    the change, delivers each record once, where the definition has it under which it was sealed: a start seals what a
+    kill left open as it was.
+    """
+    old, new = (LAYOUTS[name] for name in change)
+    blocked, out = tmp_path / "blocked", tmp_path / "blocked/out"
+    blocked.write_text("a file where a folder should be")
+    before, after = ({"app": one.stream(to_folder(tmp_path, "blocked/out"))} for one in (old, new))
+    sent = Sent()
+    with Programs(tmp_path) as programs:
+        service = WholeService(programs, tmp_path / "service", before)
+        service.start()
+
+        def post(body: bytes) -> None:
+            assert service.post("/ingest/app", body).status_code == 200
+
+        post(sent.body("kl", old))
+        service.post("/v1/streams/app/flush", b"")
+        wait_for(lambda: bool(service.last_error("app")), "an attempt to deliver what was cut")
+        active = service.metric("firehose_active_partitions")
+        post(sent.body("klm", old, large=True))
+        if old.partitioning is not None:
+            wait_for(lambda: service.metric("firehose_active_partitions") > active, "what was sealed to be gathered")
+        post(sent.body("k", old if how == "not told" else new))  # open
+        if how == "not told":
+            service.write(after)
+        else:
+            service.reload(after)
+            wait_for(lambda: bool(service.stream("app")["version"] == 2), "the change to be followed")
+            post(sent.body("klm", new, large=True))
+            post(sent.body("l", new))
+        if how == "delivery":
+            service.kill_delivery()
+        else:
+            service.kill()
+            service.start()
+        post(sent.body("kl", new))
+        blocked.unlink()
+        service.deliver_all("app")
+    sent.check(out)
