@@ -16,9 +16,9 @@ from typing import Any
 
 import uvloop
 
-from firehose import allocator, exposition, observe
 from firehose import catalogue as catalogues
 from firehose import config as configuration
+from firehose import exposition, observe
 from firehose.blocks import MIB
 from firehose.buffer import layout
 from firehose.buffer.disk import LocalDisk
@@ -389,7 +389,6 @@ def listen(config: Config) -> socket.socket:
 
 def serve(config: Config, load: Callable[[], Config]) -> None:
     """Runs the service until it is told to stop. Raises `StartError`, `NewerFormat`."""
-    allocator.bounded()
     observe.configure(config.service.log_format, config.service.log_level)
     warn_of_exposure(config)
     uvloop.run(Service(config, load, LocalDisk(), Runtime()).run())

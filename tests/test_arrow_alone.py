@@ -14,6 +14,7 @@ assert not {{"rich", "boto3", "duckdb", "httpx", "pyarrow.fs"}} & {{*sys.modules
 from firehose.arrow_alone import without_pandas
 import pyarrow as pa
 assert "pandas" not in sys.modules, "importing our modules loads it"
+assert pa.default_memory_pool().max_memory() == 0, "importing our modules takes memory from the wrong allocator"
 without_pandas()
 assert pa.array([1, 2]).to_pylist() == [1, 2]
 assert "pandas" not in sys.modules, "a list that becomes an array loads it"
@@ -28,6 +29,7 @@ assert pa.table({{"a": [1]}}).to_pandas()["a"].tolist() == [1]
 @pytest.mark.parametrize("module", ["firehose.cli.serve", "firehose.delivery_half", "firehose.hooks.worker"])
 def test_none_of_our_processes_loads_pandas(module: str) -> None:
     """Neither their modules nor lists that become arrays do; a data frame can still be had, where pandas is there. Nor
-    do the modules load what only some stream, or a person at a terminal, has a use for.
+    do the modules load what only some stream, or a person at a terminal, has a use for, or take memory from Arrow
+    before it is told from which allocator.
     """
     subprocess.run([sys.executable, "-c", LOOK.format(module=module)], check=True)

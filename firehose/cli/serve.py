@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from firehose import allocator
 from firehose import config as configuration
 from firehose.arrow_alone import without_pandas
 from firehose.cli import options
@@ -16,6 +17,7 @@ def serve(config: options.ConfigFile = None) -> None:
     """Run the service until SIGTERM or Ctrl-C. SIGHUP reads the configuration again."""
     path = options.needed(config)
     loaded = options.loaded(path)
+    allocator.bounded()  # before any module takes memory from Arrow, and with its first byte a stock of 2 MiB
     without_pandas()  # before there is anything that would load it
     from firehose import service  # takes a second: the other commands need not wait for it
 

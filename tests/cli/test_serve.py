@@ -132,3 +132,23 @@ def test_a_start_loads_what_it_needs() -> None:
     loaded = "import sys, firehose.cli; print([name for name in ('duckdb', 'httpx', 'boto3') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+ORDER = """
+import sys
+from firehose import allocator
+from firehose.cli import app
+
+def bounded():
+    sys.exit(3 if "firehose.service" in sys.modules else 4)
+
+allocator.bounded = bounded
+app(["serve", "-c", sys.argv[1]])
+"""
+
+
+def test_allocators_are_bounded_before_the_service_is_loaded(tmp_path: Path) -> None:
+    """Its modules take memory from Arrow, and what was once taken from the wrong allocator stays with the process."""
+    path = tmp_path / "firehose.yaml"
+    path.write_text("delivery_streams: {}\n")
+    assert subprocess.run([sys.executable, "-c", ORDER, str(path)], check=False).returncode == 4

@@ -32,6 +32,8 @@ from firehose.service import Service
 Block = Mapping[str, Any]
 SERVE = """
 import sys
+from firehose import allocator
+allocator.bounded()
 from firehose import config, service
 service.serve(config.load(sys.argv[1]), lambda: config.load(sys.argv[1]))
 """
