@@ -10,14 +10,16 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from firehose import allocator, observe
 from firehose.config import Config, own_environment
 from firehose.contracts import Disk
-from firehose.delivery_half import DeliveryHalf, Message
 from firehose.model import SegmentKey
 from firehose.runtime import Runtime
+
+if TYPE_CHECKING:
+    from firehose.delivery_half import Message
 
 PIPE_BYTES = 1 << 20  # announcements that wait for a slow delivery half
 LINE_BYTES = 1 << 26  # one message of its, such as the stats of very many streams
@@ -136,6 +138,8 @@ class Inline:
     """The delivery half in the service's own event loop."""
 
     def __init__(self, config: Config, disk: Disk, runtime: Runtime, asked: Asked) -> None:
+        from firehose.delivery_half import DeliveryHalf  # now: beside a process of its own it would be here for nothing
+
         self.restarts = 0
         self._asked = asked
         self._half = DeliveryHalf(

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from firehose import observe
 from firehose.blocks import GIB, MIB
@@ -22,13 +22,15 @@ from firehose.buffer.state import Limits, State, Workplace
 from firehose.catalogue import Catalogue, Entry
 from firehose.config import Config, ServiceOptions
 from firehose.contracts import Disk
-from firehose.delivery_half import Message
 from firehose.ingest.intake import Intake
 from firehose.ingest.splitting import SplitOptions
 from firehose.model import Segment, SegmentKey, Totals
 from firehose.runtime import Runtime
 from firehose.standing import PlaceStanding, StreamStanding
 from firehose.stream_config import StreamConfig
+
+if TYPE_CHECKING:
+    from firehose.delivery_half import Message
 
 T = TypeVar("T")
 SEAL_POLL_SECONDS = 0.002

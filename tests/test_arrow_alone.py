@@ -33,3 +33,14 @@ def test_none_of_our_processes_loads_pandas(module: str) -> None:
     before it is told from which allocator.
     """
     subprocess.run([sys.executable, "-c", LOOK.format(module=module)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("half", "spared"),
+    [("firehose.service", "firehose.delivery_half h2 cramjam"), ("firehose.delivery_half", "yaml prometheus_client")],
+)
+def test_each_half_is_spared_what_it_does_not_need(half: str, spared: str) -> None:
+    """What the other half alone needs, or only some clients, is not loaded before its first use."""
+    look = f"import sys, {half}; print(*({{*'{spared}'.split()}} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firehose import yaml_file
+from firehose import yaml_file, yaml_text
 from firehose.yaml_file import ConfigError, YamlFile
 
 
 def read(text: str) -> YamlFile:
-    return yaml_file.parse("f.yaml", text)
+    return yaml_text.parse("f.yaml", text)
 
 
 def problems(text: str) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, field_validator, model_validator
 
-from firehose import blocks, yaml_file
+from firehose import blocks, yaml_file, yaml_text
 from firehose.blocks import MIB, Block
 from firehose.config import STREAMS, Config
 from firehose.yaml_file import ConfigError, Path, Problem, YamlFile
@@ -218,7 +218,7 @@ def beside(config: str) -> str:
 def load(path: str, config: Config) -> list[Case]:
     """The cases in a file, in its order. Raises `ConfigError` with everything that is wrong."""
     try:
-        file = yaml_file.parse(path, FilePath(path).read_text(encoding="utf-8"))
+        file = yaml_text.parse(path, FilePath(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(path, [Problem(0, "", f"cannot be read: {reason}")]) from None

@@ -30,8 +30,8 @@ from h2.settings import SettingCodes, Settings
 from firehose.config import ServiceOptions
 from firehose.http.asgi import App, Scope
 from firehose.http.h2_stream import BODY_WINDOW_BYTES, Stream
+from firehose.http.hot import PREFACE
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 STREAMS = 1000  # open at once: a subscription for each shard
 AT_ONCE = 64  # requests of one connection that are worked at; a subscription counts until its answer has begun
 RESETS = 1000  # of requests that were not answered yet, more than those that were

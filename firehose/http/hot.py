@@ -21,10 +21,10 @@ import httptools
 from firehose import observe
 from firehose.config import ServiceOptions
 from firehose.http.front import LINGER_SECONDS, Front
-from firehose.http.h2 import PREFACE
 from firehose.http.wire import Head, Reply, Route
 
 END_OF_HEAD = b"\r\n\r\n"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # of HTTP/2
 HEADS = 1024  # a client's heads are alike: so many are remembered as they were understood
 HEAD_BYTES = 1024  # those of at most that size
 PIECE_BYTES = 2048  # of a body: smaller ones are put together, for each by itself costs hundreds of bytes more

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli.running import failing, firehose, good
 
-from firehose import yaml_file
+from firehose import yaml_text
 from firehose.buffer.disk import LocalDisk
 from firehose.schemas import ddl, versions
 from firehose.schemas.versions import Versions
@@ -89,7 +89,7 @@ def test_show_yaml(house: House) -> None:
     text = good(*house.command("show", "app", "--yaml"))
     assert text.splitlines()[:2] == ["columns:", '  "id": "bigint"']
     assert "_rescued" not in text
-    assert yaml_file.parse("x", text).data == {"columns": SECOND}
+    assert yaml_text.parse("x", text).data == {"columns": SECOND}
 
 
 def test_show_ddl(house: House) -> None:

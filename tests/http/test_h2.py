@@ -28,7 +28,7 @@ from h2.settings import SettingCodes
 from sockets import ANSWER_SECONDS, served
 
 from firehose import observe
-from firehose.http import h2, h2_stream
+from firehose.http import h2, h2_stream, hot
 from firehose.http.admission import Admission
 from firehose.http.asgi import Receive, Scope, Send
 from firehose.http.front import Front
@@ -251,7 +251,7 @@ async def test_preface_comes_first() -> None:
     """Behind a request of HTTP/1.1 the preface is no request, and the connection ends."""
     async with served(front(Work())) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n" + h2.PREFACE)
+        writer.write(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n" + hot.PREFACE)
         async with asyncio.timeout(ANSWER_SECONDS):
             answers = await reader.read()
         assert [answers.count(b"HTTP/1.1 %d" % status) for status in (200, 400)] == [1, 1]

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import ValidationError
 from sites import schema_site
 
-from firehose import blocks, yaml_file
+from firehose import blocks, yaml_text
 from firehose.blocks import Block
 from firehose.schemas.followed import Followed
 from firehose.schemas.given import Given
@@ -112,7 +112,7 @@ EXAMPLES = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "columns.md").read_
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_page(example: str) -> None:
     """What docs/columns.md shows can be written like that."""
-    file = yaml_file.parse("columns.md", example)
+    file = yaml_text.parse("columns.md", example)
     assert blocks.read(SchemaBlock, file.data["schema"], ("schema",), file) is not None, file.problems
 
 

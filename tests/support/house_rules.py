@@ -108,7 +108,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "httpx": ("firehose/posting.py",),
     "uvicorn": ("firehose/http/server.py",),
     "h2": ("firehose/http/h2.py", "firehose/http/h2_stream.py"),
-    "yaml": ("firehose/yaml_file.py",),
+    "yaml": ("firehose/yaml_text.py",),
     "prometheus_client": ("firehose/exposition.py",),
     "structlog": ("firehose/observe.py",),
     # The clock, dice and threads.
