@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from firehose import observe
 from firehose.http.admission import OVERLOAD_SECONDS, Admission
+from firehose.http.answers import Answers
 from firehose.http.asgi import App, Receive, Scope, Send
 from firehose.http.streaming import Streaming
 from firehose.http.turns import Turns
@@ -36,6 +37,7 @@ class Front:
     body_seconds: float
     requests: observe.Requests
     turns: Turns = field(default_factory=Turns)
+    answers: Answers = field(default_factory=Answers)
     ending: asyncio.Event = field(default_factory=asyncio.Event)  # set where answers in chunks must come to their end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Protocol, cast
 
 import httptools
@@ -28,9 +27,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # of HTTP/2
 HEADS = 1024  # a client's heads are alike: so many are remembered as they were understood
 HEAD_BYTES = 1024  # those of at most that size
 PIECE_BYTES = 2048  # of a body: smaller ones are put together, for each by itself costs hundreds of bytes more
-JOINED_BYTES = 64 * 1024  # of an answer: to put a larger one behind its head costs more than a write of its own
 NEVER = float("inf")
-STATUS_LINES = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
 
 
 class Shared(Protocol):
@@ -326,15 +323,11 @@ class HotProtocol(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _send(self, reply: Reply, keep: bool) -> None:
-        lines = [b"%b: %b\r\n" % header for header in (*self._shared.default_headers, *reply.headers)]
-        pieces = reply.pieces or (reply.body,)
-        size_bytes = sum(map(len, pieces))
-        end = b"content-length: %d\r\n%b\r\n" % (size_bytes, b"" if keep else b"connection: close\r\n")
-        head = b"".join((STATUS_LINES[reply.status], *lines, end))
-        if size_bytes < JOINED_BYTES:
-            self._transport.write(b"".join((head, *pieces)))
+        pieces = self._front.answers.pieces(reply, self._shared.default_headers, keep)
+        if len(pieces) == 1:
+            self._transport.write(pieces[0])
         else:
-            self._transport.writelines((head, *pieces))
+            self._transport.writelines(pieces)
 
     def _release(self) -> None:
         self._front.admission.release(self._admitted)

@@ -17,9 +17,10 @@ from uvicorn.server import ServerState
 from firehose import observe
 from firehose.config import ServiceOptions
 from firehose.http.admission import Admission
+from firehose.http.answers import JOINED_BYTES
 from firehose.http.asgi import Receive, Scope, Send
 from firehose.http.front import Front
-from firehose.http.hot import HEADS, JOINED_BYTES, HeadReader, HotProtocol
+from firehose.http.hot import HEADS, HeadReader, HotProtocol
 from firehose.http.wire import Head, Reply, Route
 
 LIMIT = 64 * 1024
