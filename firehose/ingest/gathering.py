@@ -22,6 +22,7 @@ class Gathering:
 
     def __init__(self, appender: Appender) -> None:
         self._appender = appender
+        self._loop: asyncio.AbstractEventLoop  # asked for once a burst: that costs a system call
         self._records: list[bytes] = []
         self._waiting: list[asyncio.Future[Position]] = []
         self._bursts: set[asyncio.Task[None]] = set()
@@ -30,15 +31,18 @@ class Gathering:
         """Appends the record, a small one with whatever else comes in this turn. Raises what `Appender.append` does."""
         if len(record) > GATHERED_BYTES:
             return await self._appender.append(batch_of([record]))
-        loop = asyncio.get_running_loop()
         if not self._records:
-            burst = loop.create_task(self._append_all())
-            self._bursts.add(burst)
-            burst.add_done_callback(self._bursts.discard)
-        done: asyncio.Future[Position] = loop.create_future()
+            self._begin()
+        done: asyncio.Future[Position] = self._loop.create_future()
         self._records.append(record)
         self._waiting.append(done)
         return await done
+
+    def _begin(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        burst = self._loop.create_task(self._append_all())
+        self._bursts.add(burst)
+        burst.add_done_callback(self._bursts.discard)
 
     async def _append_all(self) -> None:
         records, self._records = self._records, []

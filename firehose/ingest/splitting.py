@@ -140,13 +140,16 @@ def one_object(body: bytes, options: SplitOptions) -> bytes | None:
 
     For agents that send each event by itself: a tenth of the price.
     """
-    if not body.startswith(b"{") or body.find(b"\n", 0, -1) >= 0:
+    end = body.rfind(b"}") + 1
+    if not body.startswith(b"{") or body.find(b"\n", 0, -1) >= 0 or body[end:].strip(_BLANKS) or not end:
         return None
-    inside = body.rstrip(_BLANKS)
-    if not inside.endswith(b"}") or _SEVERAL_ON_THE_LINE.search(inside):
+    if body.find(b"}", 0, end - 1) >= 0 and _SEVERAL_ON_THE_LINE.search(body, 0, end):
         return None
-    if len(inside) > options.max_record_bytes or options.validate:
+    if end > options.max_record_bytes or options.validate:
         return None
+    if options.delimiter == body[end:]:
+        return body
+    inside = body[:end]
     return inside if inside.endswith(options.delimiter) else inside + options.delimiter
 
 

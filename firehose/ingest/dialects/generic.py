@@ -51,20 +51,28 @@ class Generic:
         name = head.path.removeprefix(PREFIX)
         if head.method not in PROBES and not self.admit(head):
             return refuse(401, "send one of service.api_keys as Authorization: Bearer, X-Api-Key, or Basic password")
-        if name not in self.intakes:
+        intake = self.intakes.get(name)
+        if intake is None:
             return refuse(404, f"there is no delivery stream '{name[:SHOWN_CHARACTERS]}'; POST to /ingest/<stream>")
         if head.method in PROBES:
             return _probed(head)
         if head.method not in ("POST", "PUT"):
             return Reply(405, b'{"error":"use POST or PUT"}', (*JSON, ALLOW))
-        if self.intakes[name].source != "direct_put":
-            return refuse(400, f"'{name}' takes its records from a {self.intakes[name].source}, not over HTTP")
-        return no_room(head, self.intakes[name])
+        if intake.source != "direct_put":
+            return refuse(400, f"'{name}' takes its records from a {intake.source}, not over HTTP")
+        return no_room(head, intake)
 
     async def _finish(self, head: Head, body: bytes) -> Reply:
         intake = self.intakes.get(head.path.removeprefix(PREFIX))
         if intake is None:
             return refuse(404, "the delivery stream is gone")
+        if b"content-encoding" not in head.headers and len(body) <= min(LARGE_BYTES, self._limit_bytes):
+            single = one_object(body, intake.split)
+            if single is not None:
+                return await _answered(intake.singles.append(single), ACCEPTED_ONE)
+        return await self._decoded(head, body, intake)
+
+    async def _decoded(self, head: Head, body: bytes, intake: Intake) -> Reply:
         encoding = head.header(b"content-encoding")
         held_up = len(body) > (LARGE_ENCODED_BYTES if encoding else LARGE_BYTES)
         try:
