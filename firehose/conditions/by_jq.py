@@ -35,12 +35,12 @@ class Distinct:
     def __init__(self, query: str) -> None:
         fields = narrowing.fields(query)
         self._documents = Documents(fields, handed=False)
-        self._key = AskedKey(0, fields)
+        self._key = AskedKey(query, 0, fields)
 
     def read(self, rows: pa.RecordBatch) -> tuple[Codes, list[bytes | None]]:
         """The distinct documents, None for what is no JSON, and for each row at which place in them."""
         codes, found = self._documents.read([rows])
-        return codes, self._key.documents(found)
+        return codes, [*map(self._key.document(found.names), found.seen)]
 
 
 class QuickJq:

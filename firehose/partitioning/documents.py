@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, count, repeat
 from operator import attrgetter
 from typing import TypeVar
@@ -32,6 +33,7 @@ Codes = np.ndarray[tuple[int], np.dtype[np.int32]]
 Fold = Callable[[str], str]  # keys that it makes the same of are one key
 AT_ONCE = 1024  # records: one that is no JSON makes so many be read one by one
 _KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_STRING = msgspec.json.Decoder(str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,17 @@ Text = tuple[bytes, ...] | bytes | None
 Seen = str | tuple[str | bytes, ...] | bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Found:
     """What keys are made of: of all records that are alike in it, once."""
 
     names: Sequence[str]  # of the fields
-    texts: Sequence[Text]
+    seen: Sequence[Seen]
     handed: Sequence[Mapping[str, str]]  # the partition keys that the user's code returned
+
+    @cached_property
+    def texts(self) -> Sequence[Text]:
+        return [*map(text, self.seen)]
 
     def values(
         self,
@@ -76,14 +82,14 @@ class Found:
         place = self.names.index(names[0]) if self.names else 0
         known: dict[bytes, Value] = {}
         ends: list[Value] = []
-        for text in self.texts:
-            if isinstance(text, tuple):
-                start = alike(text[place])
+        for one in self.texts:
+            if isinstance(one, tuple):
+                start = alike(one[place])
                 if start not in known:
-                    known[start] = value(text[place], names[1:])
+                    known[start] = value(one[place], names[1:])
                 ends.append(known[start])
             else:
-                ends.append(Flaw(NOT_JSON) if text is None else value(text.strip(), names))
+                ends.append(Flaw(NOT_JSON) if one is None else value(one.strip(), names))
         return ends
 
 
@@ -111,9 +117,9 @@ class Documents:
         if self._handed:
             codes, pairs = _numbered(chain.from_iterable(map(self._seen_and_handed, slices)))
             keys = [_handed(meta) if meta else {} for _, meta in pairs]
-            return codes, Found(self._names or (), [_text(one) for one, _ in pairs], keys)
+            return codes, Found(self._names or (), [one for one, _ in pairs], keys)
         codes, distinct = _numbered(chain.from_iterable(self._seen(rows.column("record")) for rows in slices))
-        return codes, Found(self._names or (), [*map(_text, distinct)], [])
+        return codes, Found(self._names or (), distinct, [])
 
     def _seen_and_handed(self, rows: pa.RecordBatch) -> Iterable[tuple[Seen, str | None]]:
         metas = rows.column("meta").to_pylist() if "meta" in rows.schema.names else repeat(None)
@@ -199,7 +205,7 @@ def _numbered(values: Iterable[T]) -> tuple[Codes, list[T]]:
     return codes, list(numbers)
 
 
-def _text(seen: Seen) -> Text:
+def text(seen: Seen) -> Text:
     """Strings as JSON writes them: what is made of fields knows no difference."""
     if isinstance(seen, str):
         return (msgspec.json.encode(seen),)
@@ -268,4 +274,4 @@ def kind(value: bytes) -> str:
 
 def text_of(value: bytes) -> str:
     """What a string says; anything else as it is written."""
-    return msgspec.json.decode(value, type=str) if value.startswith(b'"') else value.decode()
+    return _STRING.decode(value) if value.startswith(b'"') else value.decode()

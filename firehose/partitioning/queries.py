@@ -6,7 +6,7 @@ are several outputs: the record goes to the error output.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -21,14 +21,15 @@ from firehose import jq_query
 from firehose.arrow_alone import without_pandas
 from firehose.hooks.program import Mark, Program, Run
 from firehose.model import Outcome
-from firehose.partitioning import narrowing
-from firehose.partitioning.documents import Flaw, Found, Value, kind, text_of
+from firehose.partitioning import narrowing, texts
+from firehose.partitioning.documents import Flaw, Found, Seen, Value, kind, text_of
 from firehose.rows import replaced
 
 ENDING = "tojson"  # what a query's outputs go through: numbers keep their digits there
 EMPTY = "partitionKeys values must not be null or empty"  # AWS's own words
 SEVERAL = "the query yields more than one value"
 AT_ONCE = 64  # documents handed to libjq together
+_ENCODER = msgspec.json.Encoder()
 _GOOD, _BAD = b"=", b"!"  # how an answer of the worker begins
 
 
@@ -64,29 +65,40 @@ class PathKey:
 
 def key_of(value: bytes) -> Value:
     """The key that a JSON value is."""
+    if value.startswith(b'"'):
+        return text_of(value) or Flaw(EMPTY)
     if kind(value) in ("object", "array"):
         return Flaw(f"partitionKeys values must be text, numbers or booleans, not {kind(value)}s")
-    return (text_of(value) if value != b"null" else "") or Flaw(EMPTY)
+    return value.decode() if value != b"null" else Flaw(EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
 class AskedKey:
     """A query that jq runs on documents: of the fields it looks at, or on whole records where that is not known."""
 
+    query: str
     place: int  # among the queries of the worker's program
     fields: tuple[str, ...] | None
 
-    def documents(self, found: Found) -> list[bytes | None]:
-        """What jq is to be asked; None where there is no JSON to ask of."""
+    def known(self, names: Sequence[str]) -> Callable[[Seen], str]:
+        """Makes of the named fields the key where that needs no jq, else an empty text."""
+        return texts.answering(self.query, names)
+
+    def document(self, names: Sequence[str]) -> Callable[[Seen], bytes | None]:
+        """Makes of the named fields what jq is to be asked; None where there is no JSON to ask of."""
         if self.fields is None:
-            return [text if isinstance(text, bytes) else None for text in found.texts]
-        members = [(msgspec.json.encode(name), found.names.index(name)) for name in self.fields]
-        return [
-            b"{%b}" % b",".join([b"%b:%b" % (name, text[place]) for name, place in members])
-            if isinstance(text, tuple)
-            else text
-            for text in found.texts
-        ]
+            return lambda seen: seen if isinstance(seen, bytes) else None
+        members = [(name, names.index(name)) for name in self.fields]
+
+        def made(seen: Seen) -> bytes | None:
+            row = (seen,) if isinstance(seen, str) else seen
+            if not isinstance(row, tuple):
+                return row
+            return _ENCODER.encode(
+                {name: one if isinstance(one := row[place], str) else msgspec.Raw(one) for name, place in members}
+            )
+
+        return made
 
 
 Key = HandedKey | PathKey | AskedKey
@@ -97,7 +109,7 @@ def keys(queries: Mapping[str, str]) -> dict[str, PathKey | AskedKey]:
     made: dict[str, PathKey | AskedKey] = {}
     for place, (name, query) in enumerate(queries.items()):
         path = narrowing.path(query)
-        made[name] = PathKey(*path) if path else AskedKey(place, narrowing.fields(query))
+        made[name] = PathKey(*path) if path else AskedKey(query, place, narrowing.fields(query))
     return made
 
 

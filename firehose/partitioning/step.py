@@ -88,7 +88,7 @@ class Partition:
 
     def __call__(self, rows: pa.RecordBatch) -> Outcome:
         codes, found = self.read([rows])
-        return self.outcome(rows, codes, self._values(found))
+        return self.outcome(rows, codes, self.values(found))
 
     def bare_outcome(self, slices: Iterable[pa.RecordBatch]) -> Outcome:
         """The same of several slices, at least one, whose rows go on without their records. Each slice is read as it
@@ -96,12 +96,12 @@ class Partition:
         """
         codes, found = self.read(slices)
         rows = together(map(bare, slices))
-        return self.outcome(rows, codes, self._values(found), lambda flags: _picked(slices, flags))
+        return self.outcome(rows, codes, self.values(found), lambda flags: _picked(slices, flags))
 
     def read(self, slices: Iterable[pa.RecordBatch]) -> tuple[Codes, Found]:
         return self._documents.read(slices)
 
-    def _values(self, found: Found) -> Mapping[tuple[str, str], Sequence[Value]]:
+    def values(self, found: Found) -> Mapping[tuple[str, str], Sequence[Value]]:
         return {name: key.values(found) for name, key in self.keys.items() if not isinstance(key, AskedKey)}
 
     def outcome(
@@ -203,16 +203,23 @@ class AskingPartition:
         await self._workers.close()
 
     async def outcome(self, rows: pa.RecordBatch) -> Outcome:
-        codes, found = await self._threads.run(partial(self._plain.read, [rows]))
-        values: dict[tuple[str, str], Sequence[Value]] = {}
+        questions, ended = await self._threads.run(partial(self._begun, rows))
+        answers = await self._workers.outcome(questions)
+        return await self._threads.run(partial(ended, answers))
+
+    def _begun(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Callable[[Outcome], Outcome]]:
+        """What is to be asked, and what then makes the outcome."""
+        codes, found = self._plain.read([rows])
+        values = self._plain.values(found)
         questions = _Questions()
         for name, key in self._plain.keys.items():
             if isinstance(key, AskedKey):
                 questions.add(name, key, found)
-            else:
-                values[name] = await self._threads.run(partial(key.values, found))
-        values |= questions.answered(await self._workers.outcome(questions.rows()))
-        return await self._threads.run(partial(self._plain.outcome, rows, codes, values))
+
+        def ended(answers: Outcome) -> Outcome:
+            return self._plain.outcome(rows, codes, {**values, **questions.answered(answers)})
+
+        return questions.rows(), ended
 
 
 class _Questions:
@@ -220,12 +227,15 @@ class _Questions:
 
     def __init__(self) -> None:
         self._asked: dict[bytes | None, int] = {}
-        self._wanted: dict[tuple[str, str], list[int]] = {}
+        self._wanted: dict[tuple[str, str], list[str | int]] = {}  # the key itself, or its question's place
 
     def add(self, name: tuple[str, str], key: AskedKey, found: Found) -> None:
-        documents = key.documents(found)
-        texts = (queries.asked(key.place, text) if text is not None else None for text in documents)
-        self._wanted[name] = [self._asked.setdefault(text, len(self._asked)) for text in texts]
+        known, document = key.known(found.names), key.document(found.names)
+        self._wanted[name] = [known(seen) or self._place(key, document(seen)) for seen in found.seen]
+
+    def _place(self, key: AskedKey, document: bytes | None) -> int:
+        question = queries.asked(key.place, document) if document is not None else None
+        return self._asked.setdefault(question, len(self._asked))
 
     def rows(self) -> pa.RecordBatch:
         return jq_workers.questions(self._asked)
@@ -239,4 +249,7 @@ class _Questions:
         made = outcome.rows
         for row, answer in zip(made.column("row").to_pylist(), made.column("record").to_pylist(), strict=True):
             said[row] = queries.told(answer)
-        return {name: [said[place] for place in places] for name, places in self._wanted.items()}
+        return {
+            name: [one if isinstance(one, str) else said[one] for one in wanted]
+            for name, wanted in self._wanted.items()
+        }
