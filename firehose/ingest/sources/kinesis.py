@@ -104,7 +104,7 @@ class KinesisUpstream:
         columns = [
             [record["Data"] for record in found],
             [_ms(record["ApproximateArrivalTimestamp"]) for record in found],
-            [record["PartitionKey"] for record in found],
+            [record.get("PartitionKey") for record in found],  # with AUTO distribution few have one
         ]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, SHARD_SCHEMA, strict=True)]
         records = rows.of(pa.RecordBatch.from_arrays(arrays, schema=SHARD_SCHEMA), numbers.__getitem__)

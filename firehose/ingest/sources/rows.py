@@ -62,11 +62,12 @@ class Rows:
                     said = self._place(one.partition_key, number(row), place) if self.placed else None
                     yield one.data, arrival, said
 
-    def _place(self, partition_key: str, sequence_number: str, within: int | None = None) -> str:
+    def _place(self, partition_key: str | None, sequence_number: str, within: int | None = None) -> str:
+        """Where the record has no key that of its place is empty, as none that is given can be."""
         said = {
             "streamArn": self.stream_arn,
             "shardId": self.shard.id,
-            "partitionKey": partition_key,
+            "partitionKey": partition_key or "",
             "sequenceNumber": sequence_number,
         }
         if within is not None:

@@ -95,20 +95,22 @@ def test_records_say_where_they_came_from() -> None:
     async def scenario(buffer: FedBuffer) -> None:
         await buffer.put(b"plain", key='quo"ted')
         await buffer.put(vector, key="a")
+        keyless = pa.record_batch({"record": pa.array([b"keyless"]), "meta": pa.array([None], pa.string())})
+        await buffer.stream.append(0, keyless)
         await buffer.begin()
         await passed(10)
         await buffer.appender.seal()
         (segment,) = await offered(buffer.outbox())
         rows = pa.Table.from_batches(list((await buffer.outbox().open(segment)).slices())).to_pylist()
         places = [msgspec.json.decode(row["meta"]) for row in rows]
-        assert [row["record"] for row in rows] == [b"plain", b"x", b"y"]
-        assert [place["partitionKey"] for place in places] == ['quo"ted', "a", "a"]
-        assert [place.get("subsequenceNumber") for place in places] == [None, 0, 1]
+        assert [row["record"] for row in rows] == [b"plain", b"x", b"y", b"keyless"]
+        assert [place["partitionKey"] for place in places] == ['quo"ted', "a", "a", ""]
+        assert [place.get("subsequenceNumber") for place in places] == [None, 0, 1, None]
         assert places[1]["sequenceNumber"] == places[2]["sequenceNumber"]
         assert {place["shardId"] for place in places} == {"shardId-000000000000"}
         assert {place["streamArn"] for place in places} == {"arn:aws:kinesis:us-east-1:000000000000:stream/clicks"}
         numbers = [sequence.parse(place["sequenceNumber"]) for place in places]
-        assert [number and number.arrival_s for number in numbers] == [START_MS // 1000] * 3
+        assert [number and number.arrival_s for number in numbers] == [START_MS // 1000] * 4
 
     fed(scenario, placed=True)
 
