@@ -335,6 +335,8 @@ class DiskAppender:
             first += one.records.num_rows
 
     def _full_after(self, writing: Writing, group: Group) -> bool:
+        if writing.open and writing.open.file_bytes >= self.limits.file_bytes:
+            return True
         size = group.size_bytes + (writing.open.size_bytes if writing.open else 0)
         hint = self.limits.size_bytes
         growth = min(GROWTH_LIMIT, max(1, self._state.waiting_bytes // (4 * hint)))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 from firehose.buffer import frame
 from firehose.contracts import Disk
@@ -35,6 +36,7 @@ class Limits:
     limit_bytes: int
     reserve_bytes: int
     commit_seconds: float = 10.0  # behind a commit that takes longer nothing more is let wait
+    file_bytes: float = inf  # past which a file is sealed, however small its records are
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,13 +34,15 @@ FIRST_GENERATION = 1
 VERSION = 1  # of the definition that segments follow: a shard's follow none
 ON_DISK = ["record", "meta"]  # what arrived together is one frame, which says when
 FRESH_BYTES = MIB // 4  # so much of what was written last is read without a thread
+FILE_SEGMENTS = 8  # of segment_bytes make the largest file: what is not sealed is not freed, be its records empty
 UNBOUNDED = 1 << 62  # how much a stream may hold is not for one of its shards to say
 
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """Bounds of every log. A segment of `segment_bytes` is sealed; of a shard that holds much, a few times that. Of all
-    logs together, `lately_bytes` of what was written last stay in memory.
+    """Bounds of every log. A segment of `segment_bytes` is sealed; of a shard that holds much, or whose records are
+    little beside their keys, a few times that. Of all logs together, `lately_bytes` of what was written last stay in
+    memory.
     """
 
     reserve_bytes: int
@@ -334,7 +336,8 @@ class DiskShardLog:
             lambda said: logs.told.failed(f"{self._folder}: {said}"),
         )
         options = logs.options
-        limits = Limits(options.segment_bytes, inf, UNBOUNDED, options.reserve_bytes, options.commit_seconds)
+        size_bytes, file_bytes = options.segment_bytes, FILE_SEGMENTS * options.segment_bytes
+        limits = Limits(size_bytes, inf, UNBOUNDED, options.reserve_bytes, options.commit_seconds, file_bytes)
         return DiskAppender(at, limits, self._sealed, state, self._wrote, lanes=1)  # counters follow one another
 
 

@@ -16,7 +16,7 @@ from faulty_disk import Fault, Folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recording_disk import Noted, RecordingDisk
-from shard_disk import ALL, ROOT, SHARD, DiskShard, arrivals_of, counters_of, everything, records_of, rows
+from shard_disk import ALL, ROOT, SEGMENT, SHARD, DiskShard, arrivals_of, counters_of, everything, records_of, rows
 from virtual_time import Inline, Stuck, passed, run
 
 from firehose.buffer import frame, layout
@@ -24,7 +24,7 @@ from firehose.buffer.disk import LocalDisk
 from firehose.buffer.retained import LATELY_COST, InUse
 from firehose.contracts import Full, Unavailable, Unsure
 from firehose.datastream import log
-from firehose.datastream.log import DiskShardLog, LogOptions, ShardLogs, Told
+from firehose.datastream.log import FILE_SEGMENTS, DiskShardLog, LogOptions, ShardLogs, Told
 from firehose.runtime import Runtime, Threads
 
 TESTS = Path(__file__).parents[1]
@@ -118,6 +118,22 @@ def test_stored_bytes_are_those_of_the_files() -> None:
             assert 0 <= sum(sizes) - shard.log.stored_bytes <= 64 * len(sizes)
             await shard.log.expire(shard.runtime.now_ms() - 2500)
             await shard.restart()
+
+    in_log(scenario)
+
+
+def test_empty_records_expire() -> None:
+    """Records without a byte fill files with their keys: those are sealed, too, and freed in their time."""
+
+    async def scenario(shard: DiskShard) -> None:
+        for _ in range(40):
+            await shard.log.append(rows(b"", keys=("k" * 500,)))
+            await passed(1)
+        held = shard.log.stored_bytes
+        await shard.log.expire(shard.runtime.now_ms() - 20_000)
+        assert shard.log.stored_bytes < held
+        assert len(records_of(await everything(shard.log))) >= 20
+        assert max(map(shard.disk.size, shard.paths())) < FILE_SEGMENTS * SEGMENT + 2000
 
     in_log(scenario)
 
