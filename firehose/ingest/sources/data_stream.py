@@ -78,7 +78,8 @@ class OwnStream:
                 run = await log.read(first, PAGE_RECORDS, PAGE_BYTES) if known else Run((), first)
                 ended = not run.count and run.waiting_ms is None and (known is None or not known.open)
                 if ended or (run.count and known):
-                    yield self._page(rows, known, run, _gap(position, first), ended)
+                    into = rows.of_any_key() if seen.distribution == "AUTO" else rows
+                    yield self._page(into, known, run, _gap(position, first), ended)
             if ended:
                 return
             if not run.count:

@@ -68,6 +68,7 @@ class Far:
 
     arn: str = ""
     retention_ms: int = 0
+    dealt: bool = False  # its records, to shards in turn, whatever their keys
 
 
 class KinesisUpstream:
@@ -83,7 +84,8 @@ class KinesisUpstream:
 
     async def listing(self) -> Listing:
         said = (await self._call("describe_stream_summary", **self._options.named))["StreamDescriptionSummary"]
-        self._far = Far(said["StreamARN"], said["RetentionPeriodHours"] * 3_600_000)
+        dealt = said.get("RecordDistributionStrategy") == "AUTO"
+        self._far = Far(said["StreamARN"], said["RetentionPeriodHours"] * 3_600_000, dealt)
         created_ms = _ms(said["StreamCreationTimestamp"])
         shards = [_found(shard) for shard in await self._shards()]
         return Listing(f"kinesis:{self._far.arn}#{created_ms}", tuple(shards))
@@ -107,6 +109,7 @@ class KinesisUpstream:
             [record.get("PartitionKey") for record in found],  # with AUTO distribution few have one
         ]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, SHARD_SCHEMA, strict=True)]
+        rows = rows.of_any_key() if self._far.dealt else rows
         records = rows.of(pa.RecordBatch.from_arrays(arrays, schema=SHARD_SCHEMA), numbers.__getitem__)
         behind = numbers[-1] if found else cursor or ""
         return Page(records if found else NO_RECORDS, behind, ended, said["MillisBehindLatest"], expired)

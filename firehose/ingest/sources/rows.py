@@ -7,12 +7,13 @@ place (`meta`) is for user code, which gets it as `kinesisRecordMetadata`; where
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from firehose.datastream.sequence import KEY_SPACE
 from firehose.ingest.aggregated import MAGIC, unpacked
 from firehose.ingest.sources.shards import Found
 from firehose.model import INTAKE_SCHEMA
@@ -32,6 +33,10 @@ class Rows:
     @property
     def schema(self) -> pa.Schema:
         return PLACED if self.placed else PLAIN
+
+    def of_any_key(self) -> Rows:
+        """The same where records are dealt to shards whatever their keys (`AUTO`): none is in a wrong one."""
+        return replace(self, shard=replace(self.shard, start=0, end=KEY_SPACE - 1))
 
     def of(self, records: pa.RecordBatch, number: Callable[[int], str]) -> pa.RecordBatch:
         """Of records with `record`, `arrival_ms`, and `meta` for the partition key; `number` says each one's sequence

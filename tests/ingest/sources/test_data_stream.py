@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from random import Random
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
@@ -32,6 +32,8 @@ from firehose.model import Origin, Position, Records
 from firehose.stream_config import StreamConfig
 
 Scenario = Callable[[FedBuffer], Awaitable[None]]
+# The records x and y of the key a, packed.
+VECTOR = bytes.fromhex("f3899ac20a01611a0508001a01781a0508001a01794ce17b1ac841e7ccc082e6c0e097f7f6")
 
 
 def source(start: Start = "TRIM_HORIZON") -> Callable[[SourceSite], Source]:
@@ -90,11 +92,10 @@ def test_records_say_where_they_came_from() -> None:
     """Where user code asks, each record has its stream, shard, partition key and sequence number; a packed one's parts
     share the number and are counted.
     """
-    vector = bytes.fromhex("f3899ac20a01611a0508001a01781a0508001a01794ce17b1ac841e7ccc082e6c0e097f7f6")
 
     async def scenario(buffer: FedBuffer) -> None:
         await buffer.put(b"plain", key='quo"ted')
-        await buffer.put(vector, key="a")
+        await buffer.put(VECTOR, key="a")
         keyless = pa.record_batch({"record": pa.array([b"keyless"]), "meta": pa.array([None], pa.string())})
         await buffer.stream.append(0, keyless)
         await buffer.begin()
@@ -113,6 +114,21 @@ def test_records_say_where_they_came_from() -> None:
         assert [number and number.arrival_s for number in numbers] == [START_MS // 1000] * 4
 
     fed(scenario, placed=True)
+
+
+@pytest.mark.parametrize(("distribution", "taken"), [("USER_PARTITION_KEY", []), ("AUTO", [b"x", b"y"])])
+def test_packed_records_in_any_shard(distribution: Literal["USER_PARTITION_KEY", "AUTO"], taken: list[bytes]) -> None:
+    """Where keys say the shard, an aggregate in another one is passed over; where records are dealt, none is."""
+
+    async def scenario(buffer: FedBuffer) -> None:
+        buffer.stream.change(distribution=distribution)
+        right = buffer.stream.shard_for(sequence.hash_key("a")).number
+        packed = pa.record_batch({"record": pa.array([VECTOR]), "meta": pa.array(["a"])})
+        await buffer.stream.append(1 - right, packed)
+        await buffer.begin()
+        assert await buffer.settled() == taken
+
+    fed(scenario, shards=2)
 
 
 def test_what_many_puts_bring_is_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,11 +166,10 @@ def test_what_many_puts_bring_is_read_together(monkeypatch: pytest.MonkeyPatch) 
 
 def test_packed_records_are_unpacked_where_nobody_asks_for_places() -> None:
     """Unpacking is no matter of places; an aggregate that landed in the wrong shard is left to the one sent again."""
-    vector = bytes.fromhex("f3899ac20a01611a0508001a01781a0508001a01794ce17b1ac841e7ccc082e6c0e097f7f6")
 
     async def scenario(buffer: FedBuffer) -> None:
-        await buffer.put(b"1", vector, b"2", key="a")  # in the shard that "a" falls into
-        await buffer.put(vector, key="partitionKey")  # which falls into the other one
+        await buffer.put(b"1", VECTOR, b"2", key="a")  # in the shard that "a" falls into
+        await buffer.put(VECTOR, key="partitionKey")  # which falls into the other one
         await buffer.begin()
         assert await buffer.settled() == [b"1", b"x", b"y", b"2"]
 
