@@ -87,15 +87,18 @@ def fields(query: str) -> tuple[str, ...] | None:
     A pipe hands on what is left of it: behind one, in the same pair of brackets, nothing sees the record any more.
     """
     found: dict[str, None] = {}
-    outer: list[bool] = []  # of each bracket around: whether what it began with is the record
+    outer: list[tuple[bool, str]] = []  # of each bracket around: whether it began with the record, and its last part
     record, before = True, ""
     for token in _tokens(query):
         if token.text in _OPEN:
-            outer.append(record)
+            outer.append((record, token.text))
         elif token.text in _ANEW and outer:
-            record = outer[-1]
+            record = outer[-1][0]
+            outer[-1] = record, token.text
         elif token.text in _CLOSE and outer:
-            record = outer.pop()
+            record, part = outer.pop()
+            if record and token.text == "end" and part != "else":
+                return None  # it may yield what it was given
         if token.text == "|":
             record = False
         elif record and not _harmless(token):

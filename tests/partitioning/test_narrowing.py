@@ -70,6 +70,7 @@ def test_fields(query: str, names: tuple[str, ...]) -> None:
         *("if .a | not then . else .b end", "if .a | not then keys else .b end", ".a # .b", "(.a", ".a + length"),
         *("reduce .a[] as $x (0; . + $x)", "first(.a)", '.["a", "b"]', "[.a, .]", '"text"', "1"),
         *('"\\(.a) \\(keys)"', '"\\(.a | .)" + tojson', '@base64 "\\(.a)"', '."a\\(.b)"', '.["a\\(.b)"]', '"\\(.a'),
+        *("if .a then .b end", "(if .a then .b end).c", "if .a then .b elif .c then .d end | .e", "-if .a then .b end"),
         *('"\\(.a)', '"\\\\(.a)"', '"\\(.a)" | input, . + "\\(.b', '"\\("\\(.a)\\(.)")"'),
     ],
 )  # fmt: skip
@@ -98,7 +99,8 @@ TERMS = (
 WAYS = (
     "{0}", "({0})", "{0} | {1}", "{0} // {1}", "{0} + {1}", "{0}, {1}", "[{0}, {1}]", "{0} == {1}", "{0} and {1}",
     "if {0} then {1} else {2} end", "if {0} | {1} then {2} else . end", "({0} | {1}) + {2}", "{0} | tostring", "-{0}",
-    "{0} | if . then {1} else {2} end", "{0} as $x | {1}", "{0} | . as $x | {1}", "[{0} | {1}, {2}]", "{0}[{1}]?",
+    "{0} | if . then {1} else {2} end", "if {0} then {1} end", "[if {0} then {1} elif {2} then {0} end]",
+    "{0} as $x | {1}", "{0} | . as $x | {1}", "[{0} | {1}, {2}]", "{0}[{1}]?",
     '"\\({0})"', '"x\\({0})-\\({1})y" + {2}', '"\\("\\({0})" | {1})" | {2}',
 )  # fmt: skip
 QUERIES = st.recursive(
