@@ -8,6 +8,7 @@ for distinct ones alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +35,7 @@ Fold = Callable[[str], str]  # keys that it makes the same of are one key
 AT_ONCE = 1024  # records: one that is no JSON makes so many be read one by one
 _KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')  # what of a name JSON writes otherwise, where msgspec looks for no field
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ class Documents:
     """
 
     def __init__(self, names: Sequence[str] | None, handed: bool, fold: Fold | None = None) -> None:
+        if names is not None and any(map(_ESCAPED.search, names)):
+            names = None
         self._names = names
         self._handed = handed
         self._fold = fold

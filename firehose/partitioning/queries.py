@@ -86,7 +86,7 @@ class AskedKey:
 
     def document(self, names: Sequence[str]) -> Callable[[Seen], bytes | None]:
         """Makes of the named fields what jq is to be asked; None where there is no JSON to ask of."""
-        if self.fields is None:
+        if self.fields is None or not names:  # another key is of whole records
             return lambda seen: seen if isinstance(seen, bytes) else None
         members = [(name, names.index(name)) for name in self.fields]
 

@@ -57,6 +57,8 @@ JQ = (
     ('has("level") | not', [False, False, True, False, False]),
     ("(.level, .n) > 5", [True, True, True, False, False]),  # several outputs: one is enough
     ('.level | . != null and (tostring | test("^e"))', [True, False, False, False, False]),
+    ('(if .off then null end).level == "error"', [True, False, False, False, False]),  # without else: what came
+    ('."q\\"t" == null and .n == 7', [False, False, True, False, False]),
     ("[range(.n)] | length > 5", [False, True, True, False, False]),
 )
 

@@ -119,6 +119,28 @@ async def test_several_queries(closing: list[AskingPartition]) -> None:
     assert len(outcome.rows.column("partition").dictionary) == 1
 
 
+@pytest.mark.parametrize("whole", ["keys[0]", '"a"', ".", ".a?"])
+async def test_some_queries_see_whole_records(whole: str, closing: list[AskingPartition]) -> None:
+    """A query of fields finds them beside one that is handed whole records."""
+    queries = {"plain": ".a", "whole": f"{whole} | tostring", "text": '.a + "!"', "asked": ".a | length | tostring"}
+    outcome = await outcome_of(opened(closing, queries), [b'{"a":"x"}', b"no JSON", b'{"a":""}'])
+    said = jq_itself(queries["whole"], b'{"a":"x"}')
+    assert parted(outcome) == {0: {"partitionKeyFromQuery": dict(zip(queries, ["x", said, "x!", "1"], strict=True))}}
+    assert told(outcome) == {1: NOT_JSON, 2: EMPTY}
+
+
+@pytest.mark.parametrize("name", ['q"t', "b\\s", "t\tb", "\u00fc"])
+async def test_names_that_json_escapes(name: str, closing: list[AskingPartition]) -> None:
+    """A field is found whatever characters its name has, alone and beside another one."""
+    record = {name: "x", "b": "y"}
+    named = f".{json.dumps(name)}"
+    step = opened(closing, {"k": named, "l": f"{named} + .b"})
+    for records in ([json.dumps(record).encode()], [json.dumps(record, ensure_ascii=False).encode(), b'{"b":"y"}']):
+        outcome = await outcome_of(step, records)
+        assert parted(outcome) == {0: {"partitionKeyFromQuery": {"k": "x", "l": "xy"}}}
+        assert told(outcome) == dict.fromkeys(range(1, len(records)), EMPTY)
+
+
 async def test_a_query_that_never_ends(closing: list[AskingPartition], monkeypatch: pytest.MonkeyPatch) -> None:
     """The record at which a query loops is refused, as one without a key; the others have theirs."""
     overdue(monkeypatch, b'{"a":"loop"}')
