@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-_PLAIN = r'(?:[^"\\]|\\[^(])*'  # of a string: up to its end, or to an expression inside
+# Of a string: up to its end, or to an expression inside. What jq takes in one and JSON does not is not understood.
+_PLAIN = r'(?:[^"\\\x00-\x1f]|\\[^(])*'
 _STRING = rf'"{_PLAIN}"'
 _TOKEN = re.compile(
     rf"""\s*(?:

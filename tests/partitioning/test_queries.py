@@ -141,6 +141,14 @@ async def test_names_that_json_escapes(name: str, closing: list[AskingPartition]
         assert told(outcome) == dict.fromkeys(range(1, len(records)), EMPTY)
 
 
+async def test_control_characters_in_a_query(closing: list[AskingPartition]) -> None:
+    """jq takes them in strings, where JSON does not."""
+    step = opened(closing, {"k": '."t\tb"', "l": '.a + "\n" + ."t\tb"'})
+    outcome = await outcome_of(step, [b'{"t\\tb":"x","a":"y"}', b'{"a":"y"}'])
+    assert parted(outcome) == {0: {"partitionKeyFromQuery": {"k": "x", "l": "y\nx"}}}
+    assert told(outcome) == {1: EMPTY}
+
+
 async def test_a_query_that_never_ends(closing: list[AskingPartition], monkeypatch: pytest.MonkeyPatch) -> None:
     """The record at which a query loops is refused, as one without a key; the others have theirs."""
     overdue(monkeypatch, b'{"a":"loop"}')
