@@ -18,6 +18,7 @@ core a third of the pages that work on partitions touches need not be made anew.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 
 import pyarrow as pa
@@ -36,6 +37,13 @@ def bounded(kept_ms: int = KEPT_MS) -> None:
     if "jemalloc" in pa.supported_memory_backends():
         pa.set_memory_pool(pa.jemalloc_memory_pool())
         pa.jemalloc_set_decay_ms(kept_ms)
+
+
+def keep_what_is_loaded() -> None:
+    """To be called once all modules are loaded: no collection of garbage looks at them any more. To go through them
+    all, which Python does now and then, takes tens of milliseconds, and everything else waits for that.
+    """
+    gc.freeze()
 
 
 def told(arenas: int | None = None) -> dict[str, str]:

@@ -411,6 +411,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     allocator.bounded()
     without_pandas()
+    allocator.keep_what_is_loaded()
     uvloop.run(_serve(protocol_out))
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import uvloop
 
+from firehose import allocator, exposition, observe
 from firehose import catalogue as catalogues
 from firehose import config as configuration
-from firehose import exposition, observe
 from firehose.blocks import MIB
 from firehose.buffer import layout
 from firehose.buffer.disk import LocalDisk
@@ -391,6 +391,7 @@ def serve(config: Config, load: Callable[[], Config]) -> None:
     """Runs the service until it is told to stop. Raises `StartError`, `NewerFormat`."""
     observe.configure(config.service.log_format, config.service.log_level)
     warn_of_exposure(config)
+    allocator.keep_what_is_loaded()
     uvloop.run(Service(config, load, LocalDisk(), Runtime()).run())
 
 

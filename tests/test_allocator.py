@@ -124,3 +124,22 @@ def test_threads_that_share_an_arena_share_what_was_freed(arenas: int) -> None:
     environment = own_environment(allocator.told(arenas))
     said = subprocess.run([sys.executable, "-c", TURNS], check=True, capture_output=True, text=True, env=environment)
     assert (int(said.stdout) < 18 << 20) is (arenas == 1), said.stdout
+
+
+LOADED = """
+import gc, {module}
+from firehose import allocator
+before = len(gc.get_objects())
+{kept}
+made = [[] for _ in range(100)]
+print(len(gc.get_objects()) < before / 10, all(any(one is each for each in gc.get_objects()) for one in made))
+"""
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("module", ["firehose.service", "firehose.delivery_half"])
+def test_collections_pass_over_what_is_loaded(module: str, kept: bool) -> None:
+    """They look at what was made since, and at no module; by itself Python goes through all of them."""
+    program = LOADED.format(module=module, kept="allocator.keep_what_is_loaded()" if kept else "")
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert said.stdout.split() == [str(kept), "True"]
