@@ -348,6 +348,7 @@ async def _serve(protocol_out: int) -> None:
     hello = await anext(messages, None)
     if hello is None:
         os._exit(0)
+    allocator.give_back_when_quiet()
     observe.configure(hello["log_format"], hello["log_level"])
     try:
         half = DeliveryHalf(

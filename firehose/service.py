@@ -128,6 +128,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        allocator.give_back_when_quiet()
         await self.start()
         await ended.wait()
         await self.stop()

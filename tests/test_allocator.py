@@ -84,6 +84,64 @@ def test_what_arrow_freed_is_given_back() -> None:
     assert kept < 12 << 20
 
 
+QUIET = """
+import asyncio, os, threading, time
+import pyarrow as pa
+from firehose import allocator
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def burst():
+    held = [pa.array(range(n, n + 30_000)) for n in range(40)]  # 10 MB
+    all_hold.wait()
+
+async def main():
+    {given_back}
+    threads = [threading.Thread(target=burst) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    deadline = time.monotonic() + {seconds}
+    while resident() - before > 12 << 20 and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    print(resident() - before)
+
+allocator.bounded()
+allocator.QUIET_SECONDS = 0.2  # a fraction of KEPT_MS
+pa.array(range(30_000))
+before = resident()
+all_hold = threading.Barrier(4, action=lambda: print(resident() - before))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks at memory as Linux tells it")
+@pytest.mark.skipif("jemalloc" not in pa.supported_memory_backends(), reason="Arrow came without jemalloc")
+@pytest.mark.parametrize(
+    ("given_back", "seconds"), [("allocator.give_back_when_quiet()", 60), ("pass", 0)], ids=["asked", "left alone"]
+)
+def test_what_arrow_freed_is_given_back_when_quiet(given_back: str, seconds: int) -> None:
+    """Where Arrow's allocator has no thread it is asked to give back; left alone it does so with its next calls."""
+    program = QUIET.format(given_back=given_back, seconds=seconds)
+    environment = own_environment(allocator.told())
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment)
+    held, kept = map(int, said.stdout.split())
+    assert held > 36 << 20
+    assert (kept < 12 << 20) is bool(seconds)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads as Linux tells them")
+def test_process_that_was_told_has_a_single_thread() -> None:
+    """None of the libraries begins one with its loading: such a process can be forked."""
+    program = "import os, firehose.service, firehose.delivery_half; print(len(os.listdir('/proc/self/task')))"
+    environment = own_environment(allocator.told())
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment)
+    assert int(said.stdout) == 1
+
+
 TURNS = """
 import os, threading
 import pyarrow as pa
@@ -118,12 +176,12 @@ print(resident() - before)
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks at memory as Linux tells it")
 @pytest.mark.skipif("jemalloc" not in pa.supported_memory_backends(), reason="Arrow came without jemalloc")
-@pytest.mark.parametrize("arenas", [1, 4])
-def test_threads_that_share_an_arena_share_what_was_freed(arenas: int) -> None:
-    """Four threads that want 10 MB in turns make do with as many, where each by itself would make its own."""
-    environment = own_environment(allocator.told(arenas))
+@pytest.mark.parametrize("told", [True, False])
+def test_threads_share_what_was_freed(told: bool) -> None:
+    """Four threads that want 10 MB in turns make do with as many, where by itself each would make its own."""
+    environment = own_environment(allocator.told() if told else {})
     said = subprocess.run([sys.executable, "-c", TURNS], check=True, capture_output=True, text=True, env=environment)
-    assert (int(said.stdout) < 18 << 20) is (arenas == 1), said.stdout
+    assert (int(said.stdout) < 18 << 20) is told, said.stdout
 
 
 LOADED = """

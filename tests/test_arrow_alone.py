@@ -26,7 +26,7 @@ assert pa.table({{"a": [1]}}).to_pandas()["a"].tolist() == [1]
 """
 
 
-@pytest.mark.parametrize("module", ["firehose.cli.serve", "firehose.delivery_half", "firehose.hooks.worker"])
+@pytest.mark.parametrize("module", ["firehose.cli.commands", "firehose.delivery_half", "firehose.hooks.worker"])
 def test_none_of_our_processes_loads_pandas(module: str) -> None:
     """Neither their modules nor lists that become arrays do; a data frame can still be had, where pandas is there. Nor
     do the modules load what only some stream, or a person at a terminal, has a use for, or take memory from Arrow
@@ -37,7 +37,11 @@ def test_none_of_our_processes_loads_pandas(module: str) -> None:
 
 @pytest.mark.parametrize(
     ("half", "spared"),
-    [("firehose.service", "firehose.delivery_half h2 cramjam"), ("firehose.delivery_half", "yaml prometheus_client")],
+    [
+        ("firehose.service", "firehose.delivery_half h2 cramjam"),
+        ("firehose.delivery_half", "yaml prometheus_client"),
+        ("firehose.cli", "pyarrow numpy"),  # nothing reaches them before they are told how
+    ],
 )
 def test_each_half_is_spared_what_it_does_not_need(half: str, spared: str) -> None:
     """What the other half alone needs, or only some clients, is not loaded before its first use."""

@@ -17,7 +17,7 @@ import structlog
 from programs import PATIENCE_SECONDS
 from typer.testing import CliRunner, Result
 
-from firehose.cli import app
+from firehose.cli.commands import app
 
 SERVICE = """\
 service: {{listen: "127.0.0.1:{port}", data_dir: "{folder}/data", reserve_mib: 1, log_format: json, api_keys: [sesame]}}

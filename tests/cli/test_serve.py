@@ -137,7 +137,7 @@ def test_a_start_loads_what_it_needs() -> None:
 ORDER = """
 import sys
 from firehose import allocator
-from firehose.cli import app
+from firehose.cli.commands import app
 
 def bounded():
     sys.exit(3 if "firehose.service" in sys.modules else 4)

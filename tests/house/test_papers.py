@@ -14,7 +14,7 @@ import destinations
 import transforms
 from firehose import __version__, config, observe
 from firehose.blocks import Block
-from firehose.cli import app
+from firehose.cli.commands import app
 from firehose.ingest import sources
 from firehose.objects import ObjectOptions
 from firehose.orc import OrcOptions
