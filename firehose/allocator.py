@@ -13,7 +13,7 @@ and most of what they write would go to fresh pages otherwise. Where Arrow comes
 By itself jemalloc has four stocks ("arenas") for each core, and what one thread freed is no use to a thread with
 another stock: a pool's threads take turns at work that wants the same few megabytes again and again. Here all share
 one. Nor does it have a thread of its own that gives back, nor the library of numpy's matrices any, for which we have no
-use: a process with several threads cannot be forked in peace. Without that thread it looks at what
+use: a process with several threads cannot be forked in peace (see forked_half.py). Without that thread it looks at what
 nobody has wanted with every thousandth call or so: in quiet times, when there are none, we make some.
 """
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from firehose import allocator, observe
 from firehose.config import Config, own_environment
 from firehose.contracts import Disk
+from firehose.forked_half import ForkedHalf
 from firehose.model import SegmentKey
 from firehose.runtime import Runtime
 
@@ -60,6 +61,24 @@ class Courier(Protocol):
         ...
 
     async def stop(self, drain_seconds: float) -> None: ...
+
+
+class Child(Protocol):
+    """A delivery half's process: one that was forked, or a program of its own (`asyncio.subprocess.Process`)."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdin(self) -> asyncio.StreamWriter | None: ...
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+    @property
+    def returncode(self) -> int | None:
+        """None while it lives; that of a signal is negative."""
+        ...
+
+    async def wait(self) -> int: ...
+    def kill(self) -> None: ...
 
 
 class Asked:
@@ -210,13 +229,14 @@ class Inline:
 
 
 class Process:
-    """The delivery half in a process of its own, started again whenever it ends."""
+    """The delivery half in a process of its own, started again whenever it ends. `first` is one that was forked."""
 
-    def __init__(self, config: Config, asked: Asked) -> None:
+    def __init__(self, config: Config, asked: Asked, first: ForkedHalf | None = None) -> None:
         self.restarts = 0
         self._config = config
         self._asked = asked
-        self._child: asyncio.subprocess.Process | None = None
+        self._first = first
+        self._child: Child | None = None
         self._life: asyncio.Task[None] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -306,15 +326,7 @@ class Process:
 
     async def _spawn(self, died: bool) -> None:
         try:
-            self._child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "firehose.delivery_half",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=own_environment(allocator.told()),
-                limit=LINE_BYTES,
-            )
+            self._child = await self._begun()
         except OSError as error:
             self._child = None
             self._asked.ended(f"its process cannot be started: {error}")
@@ -334,6 +346,22 @@ class Process:
         self.send(hello)
         for flush in tuple(self._flushes.values()):
             self.send(flush)
+
+    async def _begun(self) -> Child:
+        """The forked one to begin with, a program of its own ever after."""
+        first, self._first = self._first, None
+        if first is not None:
+            await first.open(LINE_BYTES)
+            return first
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "firehose.delivery_half",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=own_environment(allocator.told()),
+            limit=LINE_BYTES,
+        )
 
     async def _live(self) -> None:
         """Hears the child out, and starts it again when it ends, a little later each time it was never ready."""
@@ -367,7 +395,7 @@ class Process:
         self._asked.ended(why)
         return was_ready, why
 
-    async def _hear(self, child: asyncio.subprocess.Process) -> None:
+    async def _hear(self, child: Child) -> None:
         assert child.stdout is not None
         while line := await child.stdout.readline():
             self._asked.heard(json.loads(line))
@@ -380,7 +408,7 @@ class Process:
         return True
 
 
-def _kill(child: asyncio.subprocess.Process) -> None:
+def _kill(child: Child) -> None:
     try:
         child.kill()
     except ProcessLookupError:

@@ -1,8 +1,8 @@
 """The delivery half put together: shelf, workshop, slots and one `Deliveries` for each stream and destination.
 
 It is told what to do by messages (plain dictionaries) and tells what it did by messages, so that it runs equally in
-the service's own process and in one of its own (`python -m firehose.delivery_half`), which ends when its parent's
-pipe closes. Messages to it, by `do`:
+the service's own process and in one of its own, a fork of it or `python -m firehose.delivery_half`, which ends when its
+parent's pipe closes. Messages to it, by `do`:
 
     hello    data_dir, region, account_id, delivery, died
                                                 the first one; `died`: the process before ended without leave
@@ -46,6 +46,7 @@ from firehose.delivery.pipeline import OneByOne, Pipeline
 from firehose.delivery.slots import Slots
 from firehose.delivery.watch import Watch
 from firehose.delivery.workshop import Workshop, scratch
+from firehose.forked_half import PARENTS_SIGNALS
 from firehose.letters.retention import Retention
 from firehose.model import SegmentKey
 from firehose.partitions import ActivePartitions
@@ -404,16 +405,21 @@ def _write_line(descriptor: int, message: Message) -> None:
         os._exit(0)  # the parent is gone: to go on would take this for a failure of whoever spoke
 
 
-def main() -> None:
+def live() -> None:
     """Standard output is the pipe to the parent; whatever a plug-in prints goes to standard error instead."""
     protocol_out = os.dup(1)
     os.dup2(2, 1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the parent, which tells us
+    allocator.keep_what_is_loaded()
+    uvloop.run(_serve(protocol_out))
+
+
+def main() -> None:
+    """As a program of its own."""
+    for number in PARENTS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     allocator.bounded()
     without_pandas()
-    allocator.keep_what_is_loaded()
-    uvloop.run(_serve(protocol_out))
+    live()
 
 
 if __name__ == "__main__":

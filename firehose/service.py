@@ -26,6 +26,7 @@ from firehose.config import Config
 from firehose.contracts import Disk, Lock
 from firehose.courier import Asked, Courier, Inline, Process
 from firehose.data_stream_service import DataStreamService
+from firehose.forked_half import ForkedHalf, forked
 from firehose.http.admission import Admission
 from firehose.http.app import api
 from firehose.http.auth import Keys
@@ -60,10 +61,20 @@ class StartError(Exception):
 
 
 class Service:
-    """One data folder, one port. `load` reads the configuration anew at each reload."""
+    """One data folder, one port. `load` reads the configuration anew at each reload. `first_half` is a delivery half
+    that has been forked already.
+    """
 
-    def __init__(self, config: Config, load: Callable[[], Config], disk: Disk, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        disk: Disk,
+        runtime: Runtime,
+        first_half: ForkedHalf | None = None,
+    ) -> None:
         self.config = config
+        self._first_half = first_half
         self._load = load
         self._disk = disk
         self._runtime = runtime
@@ -302,7 +313,7 @@ class Service:
         config = Config(self.config.name, service, self.config.delivery, self.config.streams, {})
         if service.delivery == "inline":
             return Inline(config, self._disk, self._runtime, asked)
-        return Process(config, asked)
+        return Process(config, asked, self._first_half)
 
     def _site(self, stream: StreamConfig) -> SourceSite:
         """Where the stream's source is put to work."""
@@ -393,7 +404,19 @@ def serve(config: Config, load: Callable[[], Config]) -> None:
     observe.configure(config.service.log_format, config.service.log_level)
     warn_of_exposure(config)
     allocator.keep_what_is_loaded()
-    uvloop.run(Service(config, load, LocalDisk(), Runtime()).run())
+    half = forked(deliver) if config.service.delivery == "process" else None
+    try:
+        uvloop.run(Service(config, load, LocalDisk(), Runtime(), half).run())
+    finally:
+        if half is not None:
+            half.abandon()
+
+
+def deliver() -> None:
+    """The life of the delivery half, which loads by itself what it needs beyond all this."""
+    from firehose import delivery_half
+
+    delivery_half.live()
 
 
 def warn_of_exposure(config: Config) -> None:

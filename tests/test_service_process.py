@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import select
 import signal
+import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 from programs import PATIENCE_SECONDS
-from running import NEVER, Started, imbalances, places_told, samples, started, to_folder
+from running import NEVER, Files, Started, imbalances, places_told, samples, started, to_folder
 
 
 def streams(root: Path, **keys: Any) -> dict[str, Any]:
@@ -100,10 +104,59 @@ async def test_reloads_under_load(tmp_path: Path) -> None:
     assert sorted(map(int, one.files.records())) == list(range(sent))
 
 
+async def test_first_delivery_half_is_a_fork_and_the_next_a_program(tmp_path: Path) -> None:
+    """What begins with the service shares its memory. Where that is killed, one that begins by itself goes on."""
+    async with started(tmp_path, streams(tmp_path)) as one, one.client() as client:
+        first = child_of(one)
+        assert command_of(first) == command_of(one.process.pid)
+        await places_told(client)
+        for sent in (b"a\n", b"b\n"):
+            assert await post(one, sent) == 200
+            answer = await client.post("/v1/streams/app/flush", params={"wait_seconds": PATIENCE_SECONDS})
+            assert answer.json()["delivered"]
+            if sent == b"a\n":
+                os.kill(first, signal.SIGKILL)
+                assert (await one.logged("delivery.died"))["why"] == "its process ended with exit code -9"
+        assert b"firehose.delivery_half" in command_of(child_of(one))
+        one.signal(signal.SIGTERM)
+        assert await one.ended() == 0
+    assert one.files.records() == ["a", "b"]
+
+
+async def test_fork_dies_with_its_service(tmp_path: Path) -> None:
+    """The delivery half of a service that was killed ends, whatever it is at, and frees the folder."""
+    async with started(tmp_path, streams(tmp_path)) as one:
+        child = os.pidfd_open(child_of(one))
+        one.signal(signal.SIGKILL)
+        await one.ended()  # with the end of its log, which the child has open, too
+        assert select.select([child], [], [], PATIENCE_SECONDS)[0], "it outlives its service"
+        os.close(child)
+
+
+async def test_start_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    """It says why, once, and no process is left that could say more."""
+    taken = socket.create_server(("127.0.0.1", 0))
+    files = Files(tmp_path, {"delivery": "process", "listen": f"127.0.0.1:{taken.getsockname()[1]}"})
+    files.write(streams(tmp_path))
+    command = (sys.executable, "-W", "error", "-m", "firehose.cli", "serve", "-c", str(files.config))
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    said, complaint = await process.communicate()  # until nobody has them open any more
+    taken.close()
+    assert (process.returncode, said) == (1, b"")
+    assert complaint.startswith(b"service.listen: cannot listen on 127.0.0.1:"), complaint
+    assert complaint.count(b"\n") == 1, complaint
+
+
 async def test_exposure_is_warned_of(tmp_path: Path) -> None:
     """Listening beyond this machine without keys is said at the start."""
     async with started(tmp_path, streams(tmp_path), listen="0.0.0.0:0") as one:
         assert "service.open_to_all" in [said["event"] for said in one.log]
+
+
+def command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def child_of(one: Started) -> int:

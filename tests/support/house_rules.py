@@ -160,7 +160,8 @@ PATH_METHODS = {
 FILE_LIBRARIES = ("shutil", "tempfile", "mmap", "fcntl", "glob")
 DISK = "firehose/buffer/disk.py"
 READERS = {"firehose/config.py"}  # the configuration and secret files are read before there is a disk to speak of
-PIPES = ("firehose/hooks/process.py", "firehose/hooks/worker.py")  # descriptors between two processes, and no files
+# Descriptors between two processes, and no files.
+PIPES = ("firehose/hooks/process.py", "firehose/hooks/worker.py", "firehose/forked_half.py")
 
 
 def files(module: Module) -> Iterator[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -30,13 +29,6 @@ from firehose.runtime import Runtime
 from firehose.service import Service
 
 Block = Mapping[str, Any]
-SERVE = """
-import sys
-from firehose import allocator
-allocator.bounded()
-from firehose import config, service
-service.serve(config.load(sys.argv[1]), lambda: config.load(sys.argv[1]))
-"""
 NEVER = {"size_mib": 64, "interval_seconds": 3600}  # buffering that seals only when it is told to
 DELIVERY = {"backoff_seconds": 0.02, "backoff_limit_seconds": 0.1, "probe_seconds": 0.1}
 
@@ -200,9 +192,8 @@ async def started(root: Path, streams: Block, *, within: Sequence[str] = (), **s
     """
     files = Files(root, {"delivery": "process", "drain_seconds": PATIENCE_SECONDS, **service})
     files.write(streams)
-    process = await asyncio.create_subprocess_exec(
-        *within, sys.executable, "-c", SERVE, str(files.config), stderr=asyncio.subprocess.PIPE, env={**os.environ}
-    )
+    command = (*within, sys.executable, "-m", "firehose.cli", "serve", "-c", str(files.config))
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     whole = Started(process, files)
     try:
         whole.port = (await whole.logged("service.ready"))["port"]

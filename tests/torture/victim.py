@@ -26,6 +26,9 @@ from posting import Client
 from programs import PATIENCE_SECONDS, free_port, wait_for
 from verdict import Verdict
 
+from firehose.allocator import told
+from firehose.config import own_environment
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CONFIG = """
@@ -66,7 +69,7 @@ class Victim:
             return
         paths = (HERE / "shim", HERE.parent / "support", ROOT)
         environment = {
-            **os.environ,
+            **own_environment(told()),  # the command tells itself too late: by then the shim has loaded Arrow
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "TORTURE_CLOCK": str(self.folder / "clock"),
         }
