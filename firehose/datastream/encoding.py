@@ -7,7 +7,7 @@ what another has just had; a piece is one commit's records, so that readers at d
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -19,7 +19,8 @@ from pybase64 import b64encode
 from firehose.datastream import sequence
 from firehose.datastream.model import Definition, Run, Shard, bytes_of
 from firehose.http import cbor
-from firehose.http.codec import Codec, JsonCodec, Millis, Pieces
+from firehose.http.codec import Codec, JsonCodec, Millis
+from firehose.http.shared import MemoryFiles, Piece, Pieces, in_memory
 
 CACHE_BYTES = 32 * 1024 * 1024
 BLOB = 2  # CBOR's major type of bytes
@@ -36,7 +37,7 @@ class Encoding(Protocol):
         """Those of a piece whose first is counted by `first`, as they stand in a list."""
         ...
 
-    def answer(self, pieces: list[bytes], rest: bytes) -> Pieces:
+    def answer(self, pieces: Sequence[Piece], rest: bytes) -> Pieces:
         """A structure that has the records and the members of `rest`, which is one written already."""
         ...
 
@@ -58,9 +59,9 @@ class JsonRecords:
                 between = b',{"SequenceNumber":"'
         return b"".join(written)
 
-    def answer(self, pieces: list[bytes], rest: bytes) -> Pieces:
+    def answer(self, pieces: Sequence[Piece], rest: bytes) -> Pieces:
         assert rest != b"{}", "each answer has more than records"
-        listed = [part for piece in pieces for part in (b",", piece)][1:]
+        listed: list[Piece] = [part for piece in pieces for part in (b",", piece)][1:]
         return _pieces(b'{"Records":[', *listed, b"],", rest[1:])
 
 
@@ -81,7 +82,7 @@ class CborRecords:
                 written += (end,) if key is None else (key_head, cbor.dumps(key), end)
         return b"".join(written)
 
-    def answer(self, pieces: list[bytes], rest: bytes) -> Pieces:
+    def answer(self, pieces: Sequence[Piece], rest: bytes) -> Pieces:
         """Of a map of either sort, definite or not, an indefinite one is made."""
         assert rest[0] == 0xBF or 0xA0 < rest[0] < 0xB8, "a small map"
         end = b"" if rest[0] == 0xBF else b"\xff"
@@ -104,7 +105,8 @@ class EncodedRecords:
 
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
         self._limit_bytes = limit_bytes
-        self._kept: OrderedDict[PieceName, bytes] = OrderedDict()
+        self._kept: OrderedDict[PieceName, Piece] = OrderedDict()
+        self._files = MemoryFiles()
         self.kept_bytes = 0
 
     def names(self, definition: Definition, shard: Shard, run: Run, form: Encoding) -> list[PieceName]:
@@ -114,27 +116,30 @@ class EncodedRecords:
             (form.kind, definition.id, shard.number, first, piece.num_rows, encrypted) for first, piece in run.pieces
         ]
 
-    def recall(self, names: list[PieceName]) -> list[bytes] | None:
+    def recall(self, names: list[PieceName]) -> list[Piece] | None:
         """Those pieces; None where not all of them are kept."""
-        found = [self._kept[name] for name in names if name in self._kept]
-        if len(found) < len(names):
+        if not all(name in self._kept for name in names):
             return None
-        for name in names:
-            self._kept.move_to_end(name)
+        return [self._again(name) for name in names]
+
+    def pieces(self, definition: Definition, shard: Shard, run: Run, form: Encoding) -> list[Piece]:
+        encrypted = definition.key_id is not None
+        found = list[Piece]()
+        for name, (first, piece) in zip(self.names(definition, shard, run, form), run.pieces, strict=True):
+            if name in self._kept:
+                found.append(self._again(name))
+            else:
+                found.append(said := form.records(shard.base, first, piece, encrypted))
+                self._keep(name, said)
         return found
 
-    def pieces(self, definition: Definition, shard: Shard, run: Run, form: Encoding) -> list[bytes]:
-        encrypted = definition.key_id is not None
-        found = []
-        for name, (first, piece) in zip(self.names(definition, shard, run, form), run.pieces, strict=True):
-            said = self._kept.get(name)
-            if said is None:
-                said = form.records(shard.base, first, piece, encrypted)
-                self._keep(name, said)
-            else:
-                self._kept.move_to_end(name)
-            found.append(said)
-        return found
+    def _again(self, name: PieceName) -> Piece:
+        """What a second reader wants others will want too: from a memory file it costs each of them less."""
+        said = self._kept[name]
+        if isinstance(said, bytes):
+            said = self._kept[name] = self._files.shared(said)
+        self._kept.move_to_end(name)
+        return said
 
     def _keep(self, name: PieceName, said: bytes) -> None:
         if len(said) > self._limit_bytes // LARGEST_SHARE:
@@ -162,12 +167,12 @@ def size_bytes(run: Run) -> int:
     return sum(bytes_of(piece) for _, piece in run.pieces)
 
 
-def _pieces(*parts: bytes) -> Pieces:
+def _pieces(*parts: Piece) -> Pieces:
     """What is large stands alone: many answers share it. What is small is joined."""
-    pieces: list[bytes] = []
+    pieces: list[Piece] = []
     for large, some in groupby(parts, lambda part: len(part) >= ALONE_BYTES):
         alike = tuple(some)
-        pieces += alike if large else (b"".join(alike),)
+        pieces += alike if large else (b"".join(map(in_memory, alike)),)
     return tuple(pieces)
 
 

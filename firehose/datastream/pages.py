@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from firehose.datastream.contracts import ShardLog
 from firehose.datastream.encoding import EncodedRecords, Encoding, PieceName, size_bytes
 from firehose.datastream.model import Definition, Shard
+from firehose.http.shared import Piece
 
 NAMES = 16 * 1024  # of pieces, that are noted for all pages together: a few MB
 
@@ -44,7 +45,7 @@ class Page:
 
 
 _Key = tuple[str, str, int, bool, Wanted]  # format, stream, shard, encrypted
-Found = tuple[Page, list[bytes]]
+Found = tuple[Page, list[Piece]]
 
 
 class Pages:

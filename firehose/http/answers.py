@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from firehose.http.shared import Pieces, in_memory
 from firehose.http.wire import Reply
 
 JOINED_BYTES = 64 * 1024  # of an answer: to put a larger one behind its head costs more than a write of its own
@@ -19,9 +20,9 @@ class Answers:
 
     def __init__(self) -> None:
         self._last: tuple[Reply, Common, bool] | None = None
-        self._pieces: tuple[bytes, ...] = ()
+        self._pieces: Pieces = ()
 
-    def pieces(self, reply: Reply, common: Common, keep_alive: bool) -> tuple[bytes, ...]:
+    def pieces(self, reply: Reply, common: Common, keep_alive: bool) -> Pieces:
         """One, unless the answer is so large that several writes are cheaper; such a one is not remembered."""
         last = self._last
         if last is not None and last[0] is reply and last[1] is common and last[2] is keep_alive:
@@ -32,10 +33,10 @@ class Answers:
         return pieces
 
 
-def _pieces(reply: Reply, common: Common, keep_alive: bool) -> tuple[bytes, ...]:
+def _pieces(reply: Reply, common: Common, keep_alive: bool) -> Pieces:
     lines = [b"%b: %b\r\n" % header for header in (*common, *reply.headers)]
     pieces = reply.pieces or (reply.body,)
     size_bytes = sum(map(len, pieces))
     end = b"content-length: %d\r\n%b\r\n" % (size_bytes, b"" if keep_alive else b"connection: close\r\n")
     head = b"".join((STATUS_LINES[reply.status], *lines, end))
-    return (b"".join((head, *pieces)),) if size_bytes < JOINED_BYTES else (head, *pieces)
+    return (b"".join((head, *map(in_memory, pieces))),) if size_bytes < JOINED_BYTES else (head, *pieces)

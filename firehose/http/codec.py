@@ -13,6 +13,7 @@ import pybase64
 
 from firehose.http import aws_json
 from firehose.http.aws_json import Notation, Shape
+from firehose.http.shared import Pieces
 
 LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999: no calendar goes on behind it
 
@@ -45,7 +46,6 @@ class Codec(Protocol):
         ...
 
 
-Pieces = tuple[bytes, ...]  # of a large body, which other answers may share
 # The request's body in, the answer's out. Raises ApiError.
 CodedOperation = Callable[[bytes, Codec], Awaitable[bytes | Pieces]]
 # The request's body in JSON; answered by whole frames of an event stream. Raises ApiError before the first of them.

@@ -15,6 +15,7 @@ from firehose import observe
 from firehose.http.admission import OVERLOAD_SECONDS, Admission
 from firehose.http.answers import Answers
 from firehose.http.asgi import App, Receive, Scope, Send
+from firehose.http.shared import in_memory
 from firehose.http.streaming import Streaming
 from firehose.http.turns import Turns
 from firehose.http.wire import Head, Reply, Route
@@ -171,7 +172,7 @@ class _Body:
 
 async def _send(send: Send, reply: Reply, method: str, body: _Body) -> None:
     """Sends the reply. Where the body was not read to its end the connection cannot be used again."""
-    content = b"".join(reply.pieces) or reply.body
+    content = b"".join(map(in_memory, reply.pieces)) or reply.body
     headers = [*reply.headers, (b"content-length", b"%d" % len(content))]
     if not body.complete:
         headers.append((b"connection", b"close"))

@@ -20,6 +20,8 @@ import httptools
 from firehose import observe
 from firehose.config import ServiceOptions
 from firehose.http.front import LINGER_SECONDS, Front
+from firehose.http.sending import Sending, send
+from firehose.http.shared import in_memory
 from firehose.http.wire import Head, Reply, Route
 
 END_OF_HEAD = b"\r\n\r\n"
@@ -144,6 +146,8 @@ class HotProtocol(asyncio.Protocol):
         self._pending = b""  # what came behind the request that is being answered
         self._admitted = 0
         self._paused = self._choked = self._stopping = self._lingering = False
+        self._sending: Sending | None = None  # an answer, past the transport
+        self._closing = False  # once that is sent
         self._deadline = NEVER
         self._timer: asyncio.TimerHandle | None = None
 
@@ -159,6 +163,9 @@ class HotProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
+        if self._sending is not None:
+            self._sending.stop()
+            self._sending = None
         if not self._answering:
             self._release()
 
@@ -185,11 +192,16 @@ class HotProtocol(asyncio.Protocol):
         if not self._answering:
             self._go_on()
 
+    def eof_received(self) -> bool:
+        """Whether the connection stays: a client that sends no more may still read its answer."""
+        self._closing = self._sending is not None
+        return self._closing
+
     def shutdown(self) -> None:
         """What is under way is still answered."""
         self._stopping = True
         if self._request is None:
-            self._transport.close()
+            self._close()
 
     # A request from its first byte to its answer.
 
@@ -299,7 +311,7 @@ class HotProtocol(asyncio.Protocol):
         self._send(reply, keep)
         self._expect(self._options.keep_alive_seconds)
         if not keep:
-            self._transport.close()
+            self._close()
         elif not self._choked:
             self._go_on()
 
@@ -325,9 +337,17 @@ class HotProtocol(asyncio.Protocol):
     def _send(self, reply: Reply, keep: bool) -> None:
         pieces = self._front.answers.pieces(reply, self._shared.default_headers, keep)
         if len(pieces) == 1:
-            self._transport.write(pieces[0])
+            self._transport.write(in_memory(pieces[0]))
         else:
-            self._transport.writelines(pieces)
+            self._sending = send(self._transport, pieces, self._sent)
+            self._choked = self._choked or self._sending is not None
+
+    def _sent(self) -> None:
+        self._sending = None
+        if self._closing:
+            self._transport.close()
+        else:
+            self.resume_writing()
 
     def _release(self) -> None:
         self._front.admission.release(self._admitted)
@@ -371,6 +391,13 @@ class HotProtocol(asyncio.Protocol):
             self._end()
         else:
             self._too_late(self._request)
+
+    def _close(self) -> None:
+        """Behind what is still to be sent."""
+        if self._sending is None:
+            self._transport.close()
+        else:
+            self._closing = True
 
     def _end(self) -> None:
         """Closes. What the client has not read by now it hardly ever will, and a close would wait for that."""

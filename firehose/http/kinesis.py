@@ -19,7 +19,8 @@ import msgspec
 from firehose.http import aws_json, cbor
 from firehose.http.aws_json import BODY_LIMIT_BYTES, LOOKED_AT_BYTES, SHOWN_CHARACTERS, ApiError
 from firehose.http.cbor import CborCodec
-from firehose.http.codec import Codec, CodedOperation, JsonCodec, Pieces, StreamingOperation
+from firehose.http.codec import Codec, CodedOperation, JsonCodec, StreamingOperation
+from firehose.http.shared import Pieces
 from firehose.http.wire import Head, Headers, Reply, Route
 
 TARGET = b"Kinesis_20131202."

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mappin
 from dataclasses import dataclass
 from typing import Any
 
+from firehose.http.shared import Pieces
+
 Headers = tuple[tuple[bytes, bytes], ...]
 JSON: Headers = ((b"content-type", b"application/json"),)
 
@@ -37,7 +39,7 @@ class Reply:
     body: bytes = b""
     headers: Headers = JSON
     chunks: AsyncIterator[bytes] | None = None
-    pieces: tuple[bytes, ...] = ()
+    pieces: Pieces = ()
 
 
 def _path(head: Head, body: bytes) -> Hashable:

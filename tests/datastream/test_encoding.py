@@ -17,11 +17,14 @@ from firehose.datastream.model import SHARD_SCHEMA, Definition, Run, Shard
 from firehose.http import cbor
 from firehose.http.cbor import CborCodec
 from firehose.http.codec import Codec, JsonCodec, Millis
+from firehose.http.shared import SHARED_BYTES, Piece, SharedPiece, in_memory
 
 SHARD = Shard(3, 0, sequence.KEY_SPACE - 1, 1_700_000_000, 1_700_000_000_000)
 CLICKS = Definition("clicks", "clicks-1", 0, "ACTIVE", "PROVISIONED", (SHARD,))
 REST = {"NextShardIterator": "token", "MillisBehindLatest": 5}
 CODECS: list[Codec] = [JsonCodec(), CborCodec()]
+REST_OF: dict[Encoding, bytes] = {encoding(codec): codec.write(REST) for codec in CODECS}
+SIZES = [(50, SHARED_BYTES), (60, SHARED_BYTES), (70, 1000)]  # of records, and where they stand
 Row = tuple[bytes, int, str | None]
 rows = st.lists(
     st.tuples(
@@ -83,7 +86,7 @@ def test_records_are_written_as_the_codec_would(
     definition = Definition("clicks", "clicks-1", 0, "ACTIVE", "PROVISIONED", key_id="key" if encrypted else None)
     answer = form.answer(EncodedRecords().pieces(definition, SHARD, run, form), codec.write(REST))
     wanted = [record for first, piece in pieces for record in expected(first, piece, encrypted)]
-    assert read(form, b"".join(answer)) == {"Records": wanted, **REST}
+    assert read(form, b"".join(map(in_memory, answer))) == {"Records": wanted, **REST}
 
 
 def test_an_instant_has_its_thousandths() -> None:
@@ -115,13 +118,13 @@ def test_answers_share_what_is_large(form: Encoding) -> None:
     """No answer has a copy of it; of small ones an answer is in few pieces."""
     rest = next(codec for codec in CODECS if encoding(codec) is form).write(REST)
     sizes = [10, ALONE_BYTES, 10, 10, ALONE_BYTES, 10]
-    encoded = [form.records(SHARD.base, 7, piece_of([(b"x" * size, 0, "k")]), False) for size in sizes]
+    encoded: list[Piece] = [form.records(SHARD.base, 7, piece_of([(b"x" * size, 0, "k")]), False) for size in sizes]
     answer = form.answer(encoded, rest)
     assert [one for one in answer if len(one) >= ALONE_BYTES] == [encoded[1], encoded[4]]
     assert answer[1] is encoded[1]
     assert answer[3] is encoded[4]
     assert len(answer) == 5
-    assert [len(one["Data"]) for one in read(form, b"".join(answer))["Records"]] == sizes
+    assert [len(one["Data"]) for one in read(form, b"".join(map(in_memory, answer)))["Records"]] == sizes
 
 
 def test_what_is_kept_is_bounded() -> None:
@@ -138,6 +141,30 @@ def test_what_is_kept_is_bounded() -> None:
     large = Run(((50, piece_of([(b"x" * 2000, 0, "k")])),), 51)
     assert kept.pieces(CLICKS, SHARD, large, JSON)[0] is not kept.pieces(CLICKS, SHARD, large, JSON)[0]
     assert kept.pieces(CLICKS, SHARD, runs[-1], JSON)[0] is last
+
+
+@pytest.mark.parametrize("form", [JSON, CBOR], ids=lambda form: form.kind)
+def test_what_is_wanted_again_is_laid_where_many_share_it(form: Encoding) -> None:
+    """Not before, and only what is large: all answers have the same bytes, those too that have them longer than they
+    are kept, and the bound counts both sorts.
+    """
+    large, other, small = (Run(((at, piece_of([(b"x" * size, 0, "k")])),), at + 1) for at, size in SIZES)
+    kept = EncodedRecords(limit_bytes=6 * SHARED_BYTES)
+    (first,), (again,), (third,) = (kept.pieces(CLICKS, SHARD, large, form) for _ in range(3))
+    assert isinstance(first, bytes)
+    assert isinstance(again, SharedPiece)
+    assert third is again
+    names = kept.names(CLICKS, SHARD, small, form)
+    kept.pieces(CLICKS, SHARD, small, form)
+    assert kept.recall(names) == kept.recall(names) == kept.pieces(CLICKS, SHARD, small, form)
+    assert b"".join(map(in_memory, form.answer([again], REST_OF[form]))) == b"".join(
+        map(in_memory, form.answer([first], REST_OF[form]))
+    )
+    for at in range(9):
+        kept.pieces(CLICKS, SHARD, Run(((at, other.pieces[0][1]),), at + 1), form)
+        assert kept.kept_bytes <= 6 * SHARED_BYTES
+    assert kept.recall(kept.names(CLICKS, SHARD, large, form)) is None
+    assert bytes(in_memory(again)) == first
 
 
 def test_the_size_of_a_run() -> None:

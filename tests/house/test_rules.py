@@ -71,6 +71,7 @@ def test_owners_are_left_alone() -> None:
     owners = [
         (rules.clock, "firehose.runtime", "import uuid\nuuid.uuid4()"),
         (rules.files, "firehose.buffer.disk", "open('x')"),
+        (rules.files, "firehose.http.shared", "import mmap"),
         (rules.environment, "firehose.config", "import os\nos.environ"),
         (rules.libraries, "firehose.aws", "import boto3"),
         (rules.imports, "destinations.redshift", "from destinations.s3 import S3"),

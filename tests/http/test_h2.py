@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -32,6 +32,7 @@ from firehose.http import h2, h2_stream, hot
 from firehose.http.admission import Admission
 from firehose.http.asgi import Receive, Scope, Send
 from firehose.http.front import Front
+from firehose.http.shared import SHARED_BYTES, MemoryFiles
 from firehose.http.wire import Head, Reply, Route
 
 LIMIT = 16 * 1024 * 1024
@@ -271,6 +272,21 @@ async def test_large_bodies() -> None:
             for content in (body, pieces()):
                 answer = await client.post(f"http://127.0.0.1:{port}/", content=content)
                 assert (answer.http_version, answer.status_code, answer.content == body) == ("HTTP/2", 200, True)
+
+
+async def test_pieces_in_memory_files() -> None:
+    """They come as any others do, to each who asks."""
+    large = bytes(number % 251 for number in range(SHARED_BYTES))
+    pieces = (b"a", MemoryFiles().shared(large), b"z")
+
+    async def finish(head: Head, body: bytes) -> Reply:
+        return Reply(200, pieces=pieces)
+
+    route = Route(lambda head: None, finish, LIMIT, lambda status, reason, after: Reply(status))
+    async with served(replace(front(Work()), routes=lambda *_: ("pieces", route))) as port, dialled(port) as client:
+        numbers = [client.ask(b"1"), client.ask(b"2")]
+        await client.answered(*numbers)
+        assert [bytes(client.bodies[number]) for number in numbers] == [b"a" + large + b"z"] * 2
 
 
 async def test_small_windows() -> None:

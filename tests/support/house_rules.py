@@ -162,11 +162,12 @@ DISK = "firehose/buffer/disk.py"
 READERS = {"firehose/config.py"}  # the configuration and secret files are read before there is a disk to speak of
 # Descriptors between two processes, and no files.
 PIPES = ("firehose/hooks/process.py", "firehose/hooks/worker.py", "firehose/forked_half.py")
+MEMORY = ("firehose/http/shared.py",)  # files without a name, on no disk
 
 
 def files(module: Module) -> Iterator[str]:
     """Every call that touches the file system beside the one door to it."""
-    if module.path == DISK or module.path in (*READERS, *PIPES) or _is_tool(module):
+    if module.path == DISK or module.path in (*READERS, *PIPES, *MEMORY) or _is_tool(module):
         return
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Call):

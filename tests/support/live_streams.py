@@ -22,6 +22,7 @@ from firehose.datastream.sequence import KEY_SPACE
 from firehose.datastream.streams import LiveStreams
 from firehose.http.aws_json import ApiError
 from firehose.http.codec import JsonCodec
+from firehose.http.shared import in_memory
 
 ROOT = "/data"
 TRANSITION = 0.2
@@ -68,7 +69,7 @@ class StreamSite:
 
     async def raw(self, operation: str, request: bytes) -> Any:
         answer = await self._operations[operation](request, JsonCodec())
-        whole = answer if isinstance(answer, bytes) else b"".join(answer)
+        whole = answer if isinstance(answer, bytes) else b"".join(map(in_memory, answer))
         return msgspec.json.decode(whole) if whole else None
 
     async def refused(self, operation: str, **parameters: Any) -> ApiError:

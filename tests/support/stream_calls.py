@@ -13,6 +13,7 @@ from botocore.session import Session
 
 from firehose.http.aws_json import ApiError
 from firehose.http.codec import Codec, CodedOperation, JsonCodec
+from firehose.http.shared import in_memory
 
 SERVICE = Session().get_service_model("kinesis")
 REGION, ACCOUNT = "us-east-1", "123456789012"
@@ -51,7 +52,7 @@ class Calls:
 
     async def post(self, name: str, request: bytes) -> bytes:
         answer = await self._operations[name](request, self._codec)
-        return answer if isinstance(answer, bytes) else b"".join(answer)
+        return answer if isinstance(answer, bytes) else b"".join(map(in_memory, answer))
 
     async def refusal(self, name: str, **parameters: Any) -> ApiError:
         """The error that the call ends with."""

@@ -20,7 +20,8 @@ from firehose.datastream.limits import ReadLimits
 from firehose.datastream.pages import Pages, Wanted
 from firehose.datastream.positions import Start, shard_named, shard_of
 from firehose.datastream.refusals import check_dry_run, invalid
-from firehose.http.codec import Codec, CodedOperation, JsonCodec, Pieces
+from firehose.http.codec import Codec, CodedOperation, JsonCodec
+from firehose.http.shared import Pieces
 from firehose.runtime import Runtime
 
 MOST_RECORDS = 10_000

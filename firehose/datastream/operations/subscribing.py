@@ -24,6 +24,7 @@ from firehose.datastream.positions import Start, no_shard, shard_named, shard_of
 from firehose.datastream.refusals import check_dry_run, in_use, invalid, no_consumer, over_limit
 from firehose.http.aws_json import ApiError
 from firehose.http.codec import JsonCodec, StreamingOperation
+from firehose.http.shared import Piece, in_memory
 from firehose.runtime import Runtime
 
 EVENT_BYTES = 768 * 1024  # of records: 1 MiB in base64
@@ -199,14 +200,15 @@ class Subscription:
         closed = any(shard.number == self._shard.number and not shard.open for shard in shards)
         return closed and self._position >= self._log.tip
 
-    def _event(self, page: Page, pieces: list[bytes], ended: bool) -> bytes:
+    def _event(self, page: Page, pieces: list[Piece], ended: bool) -> bytes:
         definition, now = self._stream.definition, self._room.runtime.now_ms()
         said: dict[str, Any] = {"MillisBehindLatest": 0 if page.waiting_ms is None else max(1, now - page.waiting_ms)}
         if ended:
             said["ChildShards"] = children(definition, self._shard)
         else:
             said["ContinuationSequenceNumber"] = self._continuation(page)
-        return event_stream.event("SubscribeToShardEvent", b"".join(JSON.answer(pieces, JsonCodec().write(said))))
+        answer = JSON.answer(pieces, JsonCodec().write(said))
+        return event_stream.event("SubscribeToShardEvent", b"".join(map(in_memory, answer)))
 
     def _continuation(self, page: Page) -> str:
         """The number of the last record; without one, a number just before the position, which no record need have."""

@@ -49,6 +49,16 @@ def test_records_are_read_as_they_were_put() -> None:
     virtual_time.run(main())
 
 
+async def test_large_records_are_the_same_for_all() -> None:
+    """For the first reader, whose answer is its own, and for the others, who share what they are sent."""
+    shop = Shop()
+    put = [b"x" * 400_000, b"y", b"z" * 300_000]
+    for one in put:
+        await shop.put(one)
+    token = await shop.iterator()
+    assert [data(await shop.get(token)) for _ in range(4)] == [put] * 4
+
+
 @pytest.mark.parametrize("kind", ["AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"])
 async def test_a_number_from_the_future_skips_nothing(kind: str) -> None:
     """A number of the shard that no record has yet is the tip: whatever comes next is read."""

@@ -118,6 +118,17 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     virtual_time.run(main)
 
 
+async def test_large_records_are_the_same_for_all() -> None:
+    """However many subscribe to them."""
+    shop = Shop()
+    put = [b"x" * 400_000, b"y", b"z" * 300_000]
+    for one in put:
+        await shop.put(one)
+    for name in ("first", "second", "third"):
+        events = await Reader(shop, name).subscribe()
+        assert await events.data(len(put)) == put
+
+
 def test_records_are_pushed_as_they_come() -> None:
     """Those that are there, those that come, each once, with all that GetRecords tells of them."""
 
