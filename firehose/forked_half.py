@@ -76,6 +76,8 @@ def forked(life: Callable[[], None]) -> ForkedHalf | None:
         return None
     to, told = socket.socketpair()
     back, says = socket.socketpair()
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited: nobody could be told how the child ended
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signals = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)  # until the child is deaf to them
     try:
         pid = os.fork()
@@ -93,10 +95,13 @@ def forked(life: Callable[[], None]) -> ForkedHalf | None:
 
 
 def _alone() -> bool:
-    """Whether this process has but one thread, of whatever library, and can be told when a child of it ends."""
+    """Whether this process has but one thread, of whatever library, and can be told when a child of it ends. Where it
+    was begun without a standard descriptor, ours would take its number, which is the child's for something else.
+    """
     try:
-        os.close(os.pidfd_open(os.getpid()))
-        return len(os.listdir("/proc/self/task")) == 1
+        lowest = os.pidfd_open(os.getpid())
+        os.close(lowest)
+        return lowest > 2 and len(os.listdir("/proc/self/task")) == 1
     except (AttributeError, OSError):  # not Linux, or not a recent one
         return False
 

@@ -66,6 +66,30 @@ assert uvloop.run(said(forked(life))) == (b"x" * 100_000, {code}, {code})
 """)
 
 
+def test_end_is_noticed_where_children_were_not_to_be_waited_for() -> None:
+    """A process may be begun with SIGCHLD ignored, and its children then leave nothing behind to be noticed by."""
+    run("""
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+half = forked(echo)
+assert uvloop.run(said(half, b"a")) == (b"A", 0, 0)
+half = forked(echo)
+half.abandon()
+assert no_child_is_left()
+""")
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_no_fork_without_a_standard_descriptor(closed: int) -> None:
+    """The pipe's ends would take its number."""
+    run(f"""
+kept = os.dup({closed})
+os.close({closed})
+half = forked(echo)
+os.dup2(kept, {closed})
+assert half is None
+""")
+
+
 def test_life_that_fails_says_why_and_does_nothing_else() -> None:
     """An error ends the child with 1 and a traceback, and not with what the parent meant to do at its end."""
     done = run("""
