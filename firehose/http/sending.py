@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from firehose.http.shared import Pieces, SharedPiece, in_memory
+from firehose.http.shared import Piece, Pieces, SharedPiece, can_be_spared, in_memory
 
 TURN_BYTES = 4 * 1024 * 1024  # at once, however much room there is: others have their turn in between
 
@@ -24,7 +24,9 @@ def send(transport: asyncio.Transport, pieces: Pieces, sent: Callable[[], None])
         except OSError:
             pass  # no descriptor is left
         else:
-            return Sending(transport, own, pieces, sent)
+            if can_be_spared(own.fileno()):
+                return Sending(transport, own, pieces, sent)
+            own.close()
     transport.writelines([in_memory(piece) for piece in pieces])
     return None
 
@@ -69,14 +71,20 @@ class Sending:
     def _send(self, most_bytes: int) -> int:
         """How many bytes went."""
         piece, at = self._pieces[-1], self._at
-        size = min(most_bytes, len(piece) - at)
-        if isinstance(piece, SharedPiece):
-            size = os.sendfile(self._own.fileno(), piece.descriptor, at, size)
-        else:
-            more = socket.MSG_MORE if len(self._pieces) > 1 else 0  # no packet of its own for a comma
-            size = self._own.send(memoryview(piece)[at : at + size], more)
+        size = self._send_of(piece, at, min(most_bytes, len(piece) - at))
         self._at += size
         if self._at == len(piece):
             self._pieces.pop()
             self._at = 0
         return size
+
+    def _send_of(self, piece: Piece, at: int, most_bytes: int) -> int:
+        if isinstance(piece, SharedPiece):
+            try:
+                return os.sendfile(self._own.fileno(), piece.descriptor, at, most_bytes)
+            except (BlockingIOError, ConnectionError):
+                raise
+            except OSError:
+                pass  # some sandboxes refuse it; where it is the connection, to send fails alike
+        more = socket.MSG_MORE if len(self._pieces) > 1 else 0  # no packet of its own for a comma
+        return self._own.send(memoryview(in_memory(piece))[at : at + most_bytes], more)

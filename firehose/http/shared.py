@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 from weakref import WeakSet
 
 SHARED_BYTES = 256 * 1024  # smaller parts cost more by their descriptors and system calls than by their copies
-MOST_FILES = 128  # a process has often no more than 1024 descriptors, and the connections need theirs
+MOST_FILES = 128  # each takes a descriptor, and another one while it is mapped
 
 
 class SharedPiece:
@@ -57,12 +58,19 @@ class MemoryFiles:
             return said
         try:
             piece = SharedPiece(os.memfd_create("firehose"), len(said))
-            if os.write(piece.descriptor, said) < len(said):
+            if not can_be_spared(piece.descriptor) or os.write(piece.descriptor, said) < len(said):
                 return said
         except OSError:
             return said
         self._made.add(piece)
         return piece
+
+
+def can_be_spared(descriptor: int) -> bool:
+    """Whether half of the descriptors that this process may have are left for connections and the disk, which cannot do
+    without: they are given out lowest first.
+    """
+    return descriptor < resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 def in_memory(piece: Piece) -> bytes | memoryview:

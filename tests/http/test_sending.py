@@ -266,6 +266,38 @@ def test_no_descriptor_left(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run(main())
 
 
+def test_few_descriptors_are_left_to_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a second one for each answer would take what connections and the disk need, the transport sends."""
+
+    async def main() -> None:
+        desk = Desk()
+        async with served(desk.front) as port, dialled(port) as peer:
+            monkeypatch.setattr(sending, "can_be_spared", lambda descriptor: False)
+            monkeypatch.setattr(sending, "Sending", None)  # which nobody makes
+            used = len(os.listdir("/proc/self/fd"))
+            peer.send(post(b"large") + post(b"1"))
+            assert [(await peer.answer()).body for _ in range(2)] == [desk.body, b"1"]
+            assert len(os.listdir("/proc/self/fd")) == used
+
+    run(main())
+
+
+def test_sendfile_may_be_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some sandboxes do, though the system has it: then the bytes are sent as any others are."""
+
+    def refused(*_: Any) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    async def main() -> None:
+        desk = Desk()
+        async with served(desk.front) as port, dialled(port) as peer:
+            monkeypatch.setattr(os, "sendfile", refused)
+            peer.send(post(b"large") + post(b"1"))
+            assert [(await peer.answer()).body for _ in range(2)] == [desk.body, b"1"]
+
+    run(main())
+
+
 class Full(asyncio.Transport):
     """Has so many bytes to write already."""
 

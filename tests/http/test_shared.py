@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 from typing import Any
 
 import pytest
@@ -62,6 +63,16 @@ def test_no_room_for_one(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, failing, none_left)
         assert MemoryFiles().shared(LARGE) is LARGE
+    assert memory_files() == 0
+
+
+@pytest.mark.parametrize("spare", [True, False])
+def test_half_of_the_descriptors_are_for_others(spare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose descriptor is beyond that is given up: connections and the disk cannot do without."""
+    lowest = os.dup(0)
+    os.close(lowest)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: ((lowest + spare) * 2, 1 << 20))
+    assert isinstance(MemoryFiles().shared(LARGE), SharedPiece) is spare
     assert memory_files() == 0
 
 
