@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from firehose import observe
 from firehose.http.admission import OVERLOAD_SECONDS, Admission
@@ -78,17 +79,15 @@ class Front:
         return route.refuse(503, "more is sent than can be taken", OVERLOAD_SECONDS)
 
     async def turn(self, route: Route, head: Head, body: bytes) -> bool:
-        """Waits until it is the request's turn. False where too many of its stream wait already."""
-        come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Waits until it is the request's turn. False where that takes too long."""
+        come: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-        def begin() -> None:
+        def settle(handled: bool) -> None:
             if not come.done():  # the request may have been given up meanwhile
-                come.set_result(None)
+                come.set_result(handled)
 
-        if not self.turns.take(route.stream(head, body), len(body), begin):
-            return False
-        await come
-        return True
+        self.turns.take(route.stream(head, body), len(body), partial(settle, True), partial(settle, False))
+        return await come
 
     def limit_bytes(self, route: Route) -> int:
         """What can never be admitted is too large, however much patience the client has."""

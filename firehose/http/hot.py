@@ -260,9 +260,12 @@ class HotProtocol(asyncio.Protocol):
 
     def _handle(self, request: Request, body: bytes) -> None:
         self._answering, self._deadline, self._body = True, NEVER, body
-        if not self._front.turns.take(request.route.stream(request.head, body), len(body), self._start):
-            self._body = b""
-            self._answer(self._front.overload(request.route))
+        self._front.turns.take(request.route.stream(request.head, body), len(body), self._start, self._turn_away)
+
+    def _turn_away(self) -> None:
+        assert self._request is not None
+        self._body = b""
+        self._answer(self._front.overload(self._request.route))
 
     def _start(self) -> None:
         assert self._request is not None

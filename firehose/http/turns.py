@@ -3,8 +3,8 @@
 What an answer costs is paid in the event loop, and an answer takes several turns of it: a burst of one stream's bodies
 in each of them would add up to many times what another stream's small request takes by itself. So each turn handles
 only so much, one request of each stream after the other; a request that comes when nothing waits is handled at once.
-Where a stream's requests have waited for too long its next ones are turned away, and only its: whoever sends more than
-can be taken hears of it soon, while it is cheap to say so.
+A request that has waited for too long is turned away, and so are its stream's next ones meanwhile, and only its:
+whoever sends more than can be taken hears of it soon, while it is cheap to say so, and what is taken waited no longer.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ SHARED_SECONDS = 1.0  # since two requests in a row were for different streams
 REQUEST_BYTES = 4 * 1024  # what a request costs beside its body, in the same coin
 
 Handle = Callable[[], None]
-Ready = tuple[float, int, Handle]  # since when, bytes of the body, what to do
+Ready = tuple[float, int, Handle, Handle]  # since when, bytes of the body, what to do, and what where it is too late
 
 
 class Turns:
     """`waiting` requests are bounded by the connections: each has at most one."""
 
     def __init__(self, patience_seconds: float = 1.0) -> None:
-        """`patience_seconds`: how long the first of a stream's requests may have waited when another one comes."""
+        """`patience_seconds`: how long a request may wait."""
         self._patience_seconds = patience_seconds
         self._left = TURN_BYTES
         self._turn_is_due = False
@@ -38,8 +38,8 @@ class Turns:
     def waiting(self) -> int:
         return sum(map(len, self._ready.values()))
 
-    def take(self, stream: Hashable, size_bytes: int, handle: Handle) -> bool:
-        """Calls `handle` now or in one of the next turns. False, and never, where the stream's queue is too old."""
+    def take(self, stream: Hashable, size_bytes: int, handle: Handle, refuse: Handle) -> None:
+        """Calls `handle` now or in one of the next turns; or `refuse`, where that takes, or would take, too long."""
         if not self._turn_is_due:
             self._turn_is_due = True
             asyncio.get_running_loop().call_soon(self._begin)
@@ -48,16 +48,15 @@ class Turns:
         if not self._ready and self._left > 0:
             self._left -= size_bytes + REQUEST_BYTES
             handle()
-            return True
-        return self._queue(stream, size_bytes, handle)
-
-    def _queue(self, stream: Hashable, size_bytes: int, handle: Handle) -> bool:
-        now = asyncio.get_running_loop().time()
+            return
         requests = self._ready.setdefault(stream, deque())
-        if requests and now - requests[0][0] > self._patience_seconds:
-            return False
-        requests.append((now, size_bytes, handle))
-        return True
+        if requests and self._is_too_late(requests[0][0]):
+            refuse()
+        else:
+            requests.append((asyncio.get_running_loop().time(), size_bytes, handle, refuse))
+
+    def _is_too_late(self, since: float) -> bool:
+        return asyncio.get_running_loop().time() - since > self._patience_seconds
 
     def _begin(self) -> None:
         shared = self._shared_until > asyncio.get_running_loop().time()
@@ -72,8 +71,12 @@ class Turns:
         """One request of the stream whose turn it is, which then goes behind the others."""
         stream = next(iter(self._ready))
         requests = self._ready.pop(stream)
-        _, size_bytes, handle = requests.popleft()
+        since, size_bytes, handle, refuse = requests.popleft()
         if requests:
             self._ready[stream] = requests
-        self._left -= size_bytes + REQUEST_BYTES
-        handle()
+        if self._is_too_late(since):
+            self._left -= REQUEST_BYTES
+            refuse()
+        else:
+            self._left -= size_bytes + REQUEST_BYTES
+            handle()

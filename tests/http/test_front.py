@@ -96,14 +96,15 @@ class Slow(Turns):
 
     def __init__(self) -> None:
         super().__init__()
-        self.full = False
+        self.full = self.late = False
         self.taken: list[Hashable] = []
 
-    def take(self, stream: Hashable, size_bytes: int, handle: Handle) -> bool:
+    def take(self, stream: Hashable, size_bytes: int, handle: Handle, refuse: Handle) -> None:
         self.taken.append(stream)
-        if not self.full:
-            asyncio.get_running_loop().call_later(0.01, handle)
-        return not self.full
+        if self.full:
+            refuse()
+        else:
+            asyncio.get_running_loop().call_later(0.01, refuse if self.late else handle)
 
 
 def front(kept: Kept, admission: Admission, requests: observe.Requests, body_seconds: float = ANSWER_SECONDS) -> Front:
@@ -149,11 +150,13 @@ async def test_turns(carrier: str) -> None:
     async with served(app if carrier == "hot" else app.__call__) as port:
         door = Door(port, kept, admission, requests)
         for request in (post(b'{"a":1}'), CHUNKED + chunk(b'{"a":1}') + chunk(b"")):
-            turns.full = False
+            turns.full = turns.late = False
             assert (await door.ask(request)).status == 200
+            turns.late = True
+            assert (await door.ask(request)).status == 503
             turns.full = True
             assert (await door.ask(request)).status == 503
-    assert turns.taken == [b"app"] * 4
+    assert turns.taken == [b"app"] * 6
     assert len(kept.records) == 2
     assert admission.in_flight_bytes == 0
 
