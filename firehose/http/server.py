@@ -17,6 +17,7 @@ from firehose.config import ServiceOptions
 from firehose.http.front import Front
 from firehose.http.hot import HeadReader, HotProtocol
 
+ACCEPTED = 8  # connections in a turn of the loop
 TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 NO_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -141,6 +142,12 @@ class Server(uvicorn.Server):
         self.listening = asyncio.Event()
         self._ending = ending
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """libuv takes one connection of a descriptor in each turn of the loop, however many wait. Where turns are long
+        a thousand of them would wait for many seconds, so each socket has several descriptors.
+        """
+        await super().serve([one for given in sockets or () for one in (given, *_others(given))])
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
@@ -160,6 +167,10 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _others(listening: socket.socket) -> Iterator[socket.socket]:
+    return (listening.dup() for _ in range(ACCEPTED - 1))
 
 
 def server(front: Front, options: ServiceOptions) -> Server:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+import select
+import socket
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
+import uvloop
 from clock import put_forward
 from sockets import all_read, dialled, served
 
@@ -109,6 +112,29 @@ async def test_body_is_no_head() -> None:
         assert (await peer.answer()).status == 200
         peer.send(GET[10:])
         assert (await peer.answer()).status == 200
+
+
+def test_many_connections_at_once() -> None:
+    """Clients that come together are answered within a few turns of the loop that the service runs on: where turns are
+    long, one a turn would have the last wait for as many turns as there are clients.
+    """
+    clients = 64
+
+    async def turns_taken() -> int:
+        async with served(hello) as port:
+            with ExitStack() as stack:
+                waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(clients)]
+                for one in waiting:
+                    one.sendall(GET)
+                turns = 0
+                while waiting:
+                    await asyncio.sleep(0)
+                    turns += 1
+                    answered = select.select(waiting, (), (), 0)[0]
+                    waiting = [one for one in waiting if one not in answered]
+                return turns
+
+    assert uvloop.run(turns_taken()) < clients / 2
 
 
 async def test_too_many_connections() -> None:
