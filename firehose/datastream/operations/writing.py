@@ -151,7 +151,7 @@ class Writing:
         if put.single and len(put.data[0]) <= SINGLE_BYTES:
             appends = [gathering.append_single(stream, shard.number, put.data[0], put.keys[0]) for shard, _ in groups]
         else:
-            appends = [gathering.append(stream, shard.number, records) for shard, records in _cut(put, groups)]
+            appends = gathering.append(stream, _cut(put, groups), put.came_in_bytes)
         if appends:
             await asyncio.wait(appends)
         moved: Rows = []
@@ -187,13 +187,13 @@ class Writing:
         return [row for row, admitted in zip(rows, fits, strict=True) if admitted]
 
 
-def _cut(put: Put, groups: Groups) -> Iterator[tuple[Shard, pa.RecordBatch]]:
-    """Each shard's records, as slices of one batch: it is made while what was decoded lies in the core's cache."""
+def _cut(put: Put, groups: Groups) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Each shard's number and records: slices of one batch, made while what was decoded lies in the core's cache."""
     order = list(chain.from_iterable(rows for _, rows in groups))
     records = batch_of([put.data[row] for row in order], [put.keys[row] for row in order])
     start = 0
     for shard, rows in groups:
-        yield shard, records.slice(start, len(rows))
+        yield shard.number, records.slice(start, len(rows))
         start += len(rows)
 
 
