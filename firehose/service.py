@@ -93,7 +93,8 @@ class Service:
         """Opens everything, then the port. Raises `StartError`."""
         listening = listen(self.config)
         try:
-            await self.open()
+            async with self._reloading:
+                await self.open()
         except BaseException:
             listening.close()
             raise
@@ -172,8 +173,9 @@ class Service:
         except ConfigError as error:
             observe.log.error("config.invalid", problems=[str(problem) for problem in error.problems])
             return
-        async with self._reloading:
-            await self._follow(config)
+        async with self._reloading:  # and while it starts there is nothing that could follow
+            if self._server is not None:
+                await self._follow(config)
 
     async def _follow(self, config: Config) -> None:
         if config.service != self.config.service or config.delivery != self.config.delivery:

@@ -32,13 +32,16 @@ def stream(root: Path, folder: str = "out", **keys: Any) -> dict[str, Any]:
     return {"buffering": NEVER, "destination": to_folder(root, folder), **keys}
 
 
-def service(root: Path, streams: dict[str, Any], disk: LocalDisk | None = None, **options: Any) -> Service:
-    """One that is not started yet."""
-    document = {
+def document(root: Path, streams: dict[str, Any], **options: Any) -> dict[str, Any]:
+    return {
         "service": {"listen": "127.0.0.1:0", "data_dir": str(root / "data"), "delivery": "inline", **options},
         "delivery_streams": streams,
     }
-    loaded = config.parse("firehose.yaml", json.dumps(document))
+
+
+def service(root: Path, streams: dict[str, Any], disk: LocalDisk | None = None, **options: Any) -> Service:
+    """One that is not started yet."""
+    loaded = config.parse("firehose.yaml", json.dumps(document(root, streams, **options)))
     return Service(loaded, lambda: loaded, disk or LocalDisk(), Runtime())
 
 
@@ -245,6 +248,21 @@ async def test_reload_empty(tmp_path: Path) -> None:
         one.files.config.write_text("")
         await one.service.reload()
         assert (await one.post("app", b"x")).status_code == 200
+
+
+async def test_reload_during_the_start(tmp_path: Path) -> None:
+    """What was changed while the service starts is followed once it has; where it cannot start nothing is."""
+    before, after = (
+        config.parse("firehose.yaml", json.dumps(document(tmp_path, {name: stream(tmp_path) for name in names})))
+        for names in (["app"], ["app", "web"])
+    )
+    one = Service(before, lambda: after, LocalDisk(), Runtime())
+    await asyncio.gather(one.start(), one.reload())
+    assert sorted(one.config.streams) == ["app", "web"]
+    other = Service(before, lambda: after, LocalDisk(), Runtime())
+    failed, reloaded = await asyncio.gather(other.start(), other.reload(), return_exceptions=True)
+    assert (type(failed), reloaded, other.config) == (StartError, None, before)
+    await one.stop()
 
 
 async def test_reload_new_stream(tmp_path: Path) -> None:
