@@ -100,9 +100,18 @@ class Service:
             raise
         assert self._server is not None
         self.port = listening.getsockname()[1]
-        self._serving = asyncio.get_running_loop().create_task(self._server.serve([listening]))
-        await self._server.listening.wait()
+        self._serving = await self._served(self._server, listening)
         observe.log.info("service.ready", port=self.port, data_dir=self._data_dir, streams=len(self.config.streams))
+
+    async def _served(self, server: Server, listening: socket.socket) -> asyncio.Task[None]:
+        """Returns once connections are taken. Raises `StartError` where there are not descriptors enough for that."""
+        serving = asyncio.get_running_loop().create_task(server.serve([listening]))
+        serving.add_done_callback(lambda _: server.listening.set())
+        await server.listening.wait()
+        if serving.done() and (error := serving.exception()) is not None:
+            listening.close()
+            raise StartError(f"service.listen: {error}; allow more descriptors (ulimit -n)") from error
+        return serving
 
     async def open(self) -> None:
         """Takes the data folder, makes it whole, starts the delivery half. Raises `StartError`."""

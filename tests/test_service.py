@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import os
 import socket
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -490,6 +492,19 @@ async def test_port_taken(tmp_path: Path) -> None:
         with pytest.raises(StartError, match=str(port)):
             await service(tmp_path, {}, listen=f"127.0.0.1:{port}").start()
     assert not (tmp_path / "data").exists()
+
+
+async def test_no_descriptors_to_listen_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the process may have too few a start says so, and does not wait for connections that it never takes."""
+
+    def none_left(listening: socket.socket) -> Iterator[socket.socket]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("firehose.http.server._others", none_left)
+    one = service(tmp_path, {"app": stream(tmp_path)})
+    with pytest.raises(StartError, match=r"service\.listen: .*Too many open files"):
+        await one.start()
+    await one.stop()
 
 
 async def test_newer_data_dir(tmp_path: Path) -> None:
