@@ -147,13 +147,14 @@ class Writing:
 
     async def _appended(self, stream: DataStream, groups: Groups, put: Put, answers: Answers) -> Rows:
         """The rows that belong to another shard by now; of all others the answers tell."""
+        if not groups:  # nothing is admitted
+            return []
         gathering = self._gathering
         if put.single and len(put.data[0]) <= SINGLE_BYTES:
             appends = [gathering.append_single(stream, shard.number, put.data[0], put.keys[0]) for shard, _ in groups]
         else:
             appends = gathering.append(stream, _cut(put, groups), put.came_in_bytes)
-        if appends:
-            await asyncio.wait(appends)
+        await asyncio.wait(appends)
         moved: Rows = []
         failures = [one.exception() for one in appends]
         for (shard, rows), append, failure in zip(groups, appends, failures, strict=True):

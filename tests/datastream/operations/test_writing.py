@@ -16,6 +16,7 @@ from virtual_time import passed
 
 from firehose.contracts import Full, Unsure
 from firehose.datastream import sequence
+from firehose.datastream.gathering import CONVOY_SECONDS
 from firehose.datastream.model import Placed
 from firehose.http.aws_json import ApiError
 from firehose.model import Records
@@ -433,6 +434,35 @@ def test_a_thousand_records_a_second() -> None:
         assert throttled(answer) == list(range(100, 300)), "a tenth of a second has paid for a hundred"
         await passed(10)
         assert throttled(await shop.put(*[b"x"] * 500, ExplicitHashKey="0")) == []
+
+    virtual_time.run(main())
+
+
+def test_what_is_refused_whole_lets_nobody_past() -> None:
+    """A request for several shards still waits for the one before, where another came between of which nothing was
+    taken.
+    """
+
+    async def main() -> None:
+        shop, landing, appends = Shop(3, limits="aws", max_record_kib=10240), asyncio.Event(), list[int]()
+        keys = [str(shard.start) for shard in shop.stream.definition.shards]
+        await shop.put(b"x" * (2 * MIB), ExplicitHashKey=keys[0])  # overdrawn for a second
+        append = shop.stream.append
+
+        async def waiting(shard: int, records: Records) -> Placed:
+            appends.append(shard)
+            await landing.wait()
+            return await append(shard, records)
+
+        shop.stream.append = waiting  # type: ignore[method-assign]
+        async with asyncio.TaskGroup() as group:
+            for wanted in keys[1:], keys[:1], keys[1:]:
+                records = [record(ExplicitHashKey=key) for key in wanted]
+                group.create_task(shop.call("PutRecords", StreamName="clicks", Records=records))
+                await passed(CONVOY_SECONDS / 10)
+            assert appends == [1, 2]
+            landing.set()
+        assert appends == [1, 2, 1, 2]
 
     virtual_time.run(main())
 
