@@ -5,6 +5,7 @@ in each of them would add up to many times what another stream's small request t
 only so much, one request of each stream after the other; a request that comes when nothing waits is handled at once.
 A request that has waited for too long is turned away, and so are its stream's next ones meanwhile, and only its:
 whoever sends more than can be taken hears of it soon, while it is cheap to say so, and what is taken waited no longer.
+Where a round of all streams, or one turn of the loop, takes longer than that, those who wait alone are, too.
 """
 
 from __future__ import annotations
