@@ -47,6 +47,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         if len(self.connections) > self._options.connections:
             self._refuse(TOO_MANY)
+            self.connections.discard(self)  # those that have their place do not lose it for one that is on its way out
         else:
             self._time(self._options.keep_alive_seconds, b"")
 

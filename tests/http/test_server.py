@@ -137,6 +137,22 @@ def test_many_connections_at_once() -> None:
     assert uvloop.run(turns_taken()) < clients / 2
 
 
+def test_too_many_connections_at_once() -> None:
+    """Of clients that come together as many are answered as there is room for, and the others refused."""
+
+    async def statuses() -> list[bytes]:
+        loop = asyncio.get_running_loop()
+        async with served(hello, connections=2) as port:
+            with ExitStack() as stack:
+                clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(16)]
+                for one in clients:
+                    one.sendall(GET)
+                    one.setblocking(False)
+                return [(await loop.sock_recv(one, 12))[9:] for one in clients]
+
+    assert sorted(uvloop.run(statuses())) == [b"200"] * 2 + [b"503"] * 14
+
+
 async def test_too_many_connections() -> None:
     """One connection too many is answered 503 at once; when another has gone there is room."""
     async with served(hello, connections=2) as port:
