@@ -52,6 +52,26 @@ def column(body: bytes) -> pa.RecordBatch:
     return pa.record_batch([lines[: len(lines) - 1]], names=["record"])
 
 
+def write(file: int, batch: pa.RecordBatch) -> int:
+    """One frame, synced; its bytes."""
+    data = batch.serialize()
+    os.writev(file, [HEAD.pack(b"FHFLOOR\n", data.size, crc32(data)), data])
+    os.fdatasync(file)
+    return HEAD.size + int(data.size)
+
+
+def deliver(path: Path, number: int, s3_port: int, sort: str = "gzip") -> None:
+    """Puts the file's records as the object of that number."""
+    text = b"".join(_records(path.read_bytes()))
+    body = _parquet(text) if sort == "parquet" else igzip_lib.compress(text, 1, flag=igzip_lib.COMP_GZIP)
+    name = b"%d.parquet" % number if sort == "parquet" else b"%d" % number
+    with socket.create_connection(("127.0.0.1", s3_port)) as s3:
+        s3.sendall(b"PUT /lake/%b HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % (name, len(body)))
+        s3.sendall(body)
+        s3.recv(4096)
+    path.unlink()
+
+
 class Pipeline:
     """Everything between a body and an object, in the event loop but for reading back, gzip and the PUT."""
 
@@ -82,30 +102,18 @@ class Pipeline:
     def _commit(self) -> None:
         group, self._group = self._group, []
         batches = [column(body) for body, _ in group]
-        data = (pa.concat_batches(batches) if len(batches) > 1 else batches[0]).serialize()
-        os.writev(self._file, [HEAD.pack(b"FHFLOOR\n", data.size, crc32(data)), data])
-        os.fdatasync(self._file)
+        written = write(self._file, pa.concat_batches(batches) if len(batches) > 1 else batches[0])
         for _, reply in group:
             reply(self._answer)
-        self._size += HEAD.size + data.size
+        self._size += written
         if self._size >= SEGMENT_BYTES[self._sort]:
             self._end()
             self._begin()
 
     def _end(self) -> None:
         os.close(self._file)
-        self._threads.submit(self._deliver, self._path, self._number)
+        self._threads.submit(deliver, self._path, self._number, self._s3_port, self._sort)
         self._number += 1
-
-    def _deliver(self, path: Path, number: int) -> None:
-        text = b"".join(_records(path.read_bytes()))
-        body = _parquet(text) if self._sort == "parquet" else igzip_lib.compress(text, 1, flag=igzip_lib.COMP_GZIP)
-        name = b"%d.parquet" % number if self._sort == "parquet" else b"%d" % number
-        with socket.create_connection(("127.0.0.1", self._s3_port)) as s3:
-            s3.sendall(b"PUT /lake/%b HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % (name, len(body)))
-            s3.sendall(body)
-            s3.recv(4096)
-        path.unlink()
 
 
 def _parquet(text: bytes) -> pa.Buffer:

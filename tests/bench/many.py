@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from bench import checking, measuring
+from bench import checking, floors, measuring
 from bench.load import Plan
 from bench.rig import Rig, rig
 from bench.work import Figures, Goal, Scale, Work
@@ -18,7 +18,7 @@ _NUMBER = re.compile(rb'"number": "(\d{12})"')
 
 
 def run(scale: Scale) -> Figures:
-    """Two and a half intervals of 60 s."""
+    """Two and a half intervals of 60 s; then the same on a bare program, with as many syncs and objects."""
     streams, interval = scale.of(1000, 50), scale.of(60, 2)
     with rig(streams=streams, buffering={"size_mib": 5, "interval_seconds": interval}) as one:
         one.start()
@@ -31,17 +31,20 @@ def run(scale: Scale) -> Figures:
             share = (one.cpu() - cpu) / (time.perf_counter() - began)
         one.sent.append(loading.sent)
         one.deliver_all()
+        late = lateness(one, said, plan.rate, interval)
+        bare = floors.streams(one, plan, said["answer_bytes"], interval)
         one.check()
         assert said["accepted"] == said["sent"], said
         assert scale.quick or not said["late"], "the generator did not keep its schedule, by which lateness is measured"
-        late = lateness(one, said, plan.rate, interval)
         return {
             "peak_mb": watch.peak,
             "core_percent": share * 100,
+            "floor_core_percent": bare.cpu_seconds / bare.seconds * 100,
             "missed_intervals": float(sum(seconds > SLACK_SECONDS for seconds in late)),
             "latest_seconds": max(late),
             "objects": float(len(late)),
             "p99_ms": said["accepted_ms"]["p99"],
+            "floor_p99_ms": bare.p99_ms,
         }
 
 
@@ -60,7 +63,7 @@ WORKS = (
         "1,000 delivery streams, one record a second each, intervals of 60 s",
         (
             Goal("peak_mb", "MB of all processes", "<=", 250),
-            Goal("core_percent", "% of a core", "<=", 40),
+            Goal("core_percent", "% of a core", "<=", 40, "floor_core_percent"),
             Goal("missed_intervals", f"intervals missed by {SLACK_SECONDS:g} s", "<=", 0),
         ),
         run,

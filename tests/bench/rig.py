@@ -156,9 +156,17 @@ class Rig:
 
     def bare_pipeline(self, answer_bytes: int, sort: str) -> tuple[Program, int]:
         """It puts its objects, of that sort, into the same store."""
+        return self.bare("bare_pipeline", self._store_port, self._floor_folder(), answer_bytes, sort)
+
+    def bare_streams(self, answer_bytes: int, streams: int, interval_seconds: float) -> tuple[Program, int]:
+        """The same for so many streams."""
+        own = self._floor_folder()
+        return self.bare("bare_streams", self._store_port, own, answer_bytes, streams, str(interval_seconds))
+
+    def _floor_folder(self) -> Path:
         own = self.folder / f"floor-{self._loads}"
         own.mkdir()
-        return self.bare("bare_pipeline", self._store_port, own, answer_bytes, sort)
+        return own
 
     def prepare(self, plan: Plan) -> Loading:
         """A load that is ready to begin."""
