@@ -219,15 +219,21 @@ def _streams(definitions: Any, file: YamlFile) -> Iterator[tuple[str, StreamConf
         return
     for name, definition in definitions.items():
         path: Path = (STREAMS, name)
+        before = len(file.problems)
         options = _options(definition, path, file)
+        is_whole = len(file.problems) == before
         config = _stream(name, options, path, file) if options else None
         if config is not None:
-            for place, block in config.blocks():
-                for key, message in block.problems(config):
-                    file.complain((*path, *place, *key.split(".")), message)
-            for place, message in checks.problems(config):
+            for place, message in _cross_problems(config) if is_whole else ():
                 file.complain((*path, *place), message)
             yield name, config
+
+
+def _cross_problems(config: StreamConfig) -> Iterator[tuple[Path, str]]:
+    """What is wrong of one key because of another: to be asked of a definition of which nothing was left out."""
+    for place, block in config.blocks():
+        yield from (((*place, *key.split(".")), message) for key, message in block.problems(config))
+    yield from checks.problems(config)
 
 
 def _keep_out_of_the_buffer(data_dir: str, streams: Mapping[str, StreamConfig], file: YamlFile) -> None:

@@ -175,6 +175,14 @@ def test_no_false_complaint() -> None:
     assert len(problems(one_stream("{destination: 5}"))) == 1
 
 
+def test_what_a_wrong_key_brings_about_is_not_told() -> None:
+    """The prefix is right, and would be wrong only without the queries, which are there and cannot be read."""
+    partitions = "dynamic_partitioning: {queries: {k: '.a |'}}"
+    folder = "{type: folder, path: a, prefix: 'k=!{partitionKeyFromQuery:k}/'}"
+    (only,) = problems(f"delivery_streams: {{a: {{{partitions}, destination: {folder}}}}}")
+    assert "dynamic_partitioning.queries.k: invalid jq" in only
+
+
 def test_a_lost_reference_is_told_once() -> None:
     """What has no value is no wrong value, too: neither too short, nor no number."""
     text = one_stream("{destination: {type: folder, path: '${WHERE}'}, buffering: {size_mib: '${SIZE}'}}")
