@@ -180,8 +180,11 @@ def in_pieces(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
     """All of them, of one schema: the small ones joined with their neighbours, for each piece costs whoever writes or
     reads it some work, and the large ones where they lie.
     """
+    alike = _alike(batches)
+    if len(alike) == 1:
+        return [alike[0]] if alike[0].num_rows else []
     pieces: list[pa.RecordBatch] = []
-    for small, group in groupby(_alike(batches), _is_small):
+    for small, group in groupby(alike, _is_small):
         some = list(group)
         pieces += [pa.concat_batches(some)] if small and len(some) > 1 else some
     return [piece for piece in pieces if piece.num_rows]

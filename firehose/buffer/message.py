@@ -71,6 +71,8 @@ def _validity(columns: Sequence[pa.Array]) -> list[Chunk]:
 def _values(columns: Sequence[pa.Array]) -> Column:
     if pa.types.is_int64(columns[0].type):
         return [[column.buffers()[1].slice(8 * column.offset, 8 * len(column)) for column in columns]]
+    if len(columns) == 1 and (whole := _from_the_beginning(columns[0])):
+        return whole
     offsets = np.empty(sum(map(len, columns)) + 1, np.int32)
     offsets[0] = 0
     pieces: list[Chunk] = []
@@ -85,6 +87,16 @@ def _values(columns: Sequence[pa.Array]) -> Column:
             pieces.append(data.slice(begin, size))
         row, end = row + len(column), end + size
     return [[offsets.data.cast("B")], pieces]
+
+
+def _from_the_beginning(column: pa.Array) -> Column | None:
+    """The buffers of one whose values begin where its data does: as a lone record's, whose offsets need not be new."""
+    _, places, data = column.buffers()
+    ends = memoryview(places).cast("i")
+    if ends[column.offset]:
+        return None
+    size = ends[column.offset + len(column)]
+    return [[places.slice(4 * column.offset, 4 * (len(column) + 1))], [data.slice(0, size)] if size else []]
 
 
 def _size(piece: Chunk) -> int:

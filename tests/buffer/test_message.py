@@ -61,6 +61,14 @@ def test_records_stay_where_they_lie() -> None:
     assert [(piece.address, piece.size) for piece in pieces] == [(there, 150), (there, 150)]
 
 
+def test_offsets_of_a_lone_batch_stay_where_they_lie() -> None:
+    """Those of one that begins where its data does; of a later slice they are made anew."""
+    whole = pa.record_batch([pa.array([b"a" * 9, b"", b"c" * 5], pa.binary())], schema=frame.SCHEMAS[0])
+    for made, kept in ((whole, True), (whole.slice(0, 2), True), (whole.slice(1), False)):
+        there = made.column(0).buffers()[1].address
+        assert kept is (there in [piece.address for piece in message([made]) if isinstance(piece, pa.Buffer)])
+
+
 @pytest.mark.parametrize("size", [0, 1, 7, 8])
 def test_a_record_of_any_size(size: int) -> None:
     """None at all, and just below, at and above what is padded to."""
