@@ -13,15 +13,17 @@ import pytest
 from firehose import allocator
 from firehose.config import own_environment
 
-BURST = """
-import ctypes, os
+RESIDENT = """
+import asyncio, os, threading, time
+import pyarrow as pa
 from firehose import allocator
-from firehose.config import own_environment
 
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+"""
 
+BURST = """
 {bounded}
 bytearray(16 << 20)  # from a freed block of this size on, glibc means to keep such blocks
 before = resident()
@@ -34,26 +36,23 @@ print(resident() - before)
 """
 
 
+def printed(program: str, told: bool = False) -> list[int]:
+    """The numbers that a process of its own says, told what a service is told or not."""
+    environment = own_environment(allocator.told() if told else {})
+    command = [sys.executable, "-c", RESIDENT + program]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return [int(number) for number in said.stdout.split()]
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks of glibc's allocator alone")
 @pytest.mark.parametrize("bounded", [True, False])
 def test_large_blocks_are_given_back(bounded: bool) -> None:
     """80 MiB of large blocks are gone when they are freed, small ones among them or not; by itself glibc keeps most."""
-    program = BURST.format(bounded="allocator.bounded()" if bounded else "")
-    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    kept = int(said.stdout)
+    (kept,) = printed(BURST.format(bounded="allocator.bounded()" if bounded else ""))
     assert (kept < 4 << 20) is bounded, kept
 
 
-THREADS_BURST = """
-import os, threading, time
-import pyarrow as pa
-from firehose import allocator
-from firehose.config import own_environment
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
+OF_THREADS = """
 def burst():
     held = [pa.array(range(n, n + 30_000)) for n in range(40)]  # 10 MB
     all_hold.wait()
@@ -63,6 +62,9 @@ pa.array(range(30_000))
 before = resident()
 all_hold = threading.Barrier(4, action=lambda: print(resident() - before))
 threads = [threading.Thread(target=burst) for _ in range(4)]
+"""
+
+BY_ITSELF = """
 for thread in threads:
     thread.start()
 for thread in threads:
@@ -78,28 +80,14 @@ print(resident() - before)
 @pytest.mark.skipif("jemalloc" not in pa.supported_memory_backends(), reason="Arrow came without jemalloc")
 def test_what_arrow_freed_is_given_back() -> None:
     """What several threads freed is gone soon, without anybody asking for it."""
-    said = subprocess.run([sys.executable, "-c", THREADS_BURST], check=True, capture_output=True, text=True)
-    held, kept = map(int, said.stdout.split())
+    held, kept = printed(OF_THREADS + BY_ITSELF)
     assert held > 36 << 20
     assert kept < 12 << 20
 
 
-QUIET = """
-import asyncio, os, threading, time
-import pyarrow as pa
-from firehose import allocator
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-def burst():
-    held = [pa.array(range(n, n + 30_000)) for n in range(40)]  # 10 MB
-    all_hold.wait()
-
+IN_A_LOOP = """
 async def main():
     {given_back}
-    threads = [threading.Thread(target=burst) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -109,11 +97,7 @@ async def main():
         await asyncio.sleep(0.01)
     print(resident() - before)
 
-allocator.bounded()
 allocator.QUIET_SECONDS = 0.2  # a fraction of KEPT_MS
-pa.array(range(30_000))
-before = resident()
-all_hold = threading.Barrier(4, action=lambda: print(resident() - before))
 asyncio.run(main())
 """
 
@@ -125,10 +109,7 @@ asyncio.run(main())
 )
 def test_what_arrow_freed_is_given_back_when_quiet(given_back: str, seconds: int) -> None:
     """Where Arrow's allocator has no thread it is asked to give back; left alone it does so with its next calls."""
-    program = QUIET.format(given_back=given_back, seconds=seconds)
-    environment = own_environment(allocator.told())
-    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment)
-    held, kept = map(int, said.stdout.split())
+    held, kept = printed(OF_THREADS + IN_A_LOOP.format(given_back=given_back, seconds=seconds), told=True)
     assert held > 36 << 20
     assert (kept < 12 << 20) is bool(seconds)
 
@@ -143,15 +124,6 @@ def test_process_that_was_told_has_a_single_thread() -> None:
 
 
 TURNS = """
-import os, threading
-import pyarrow as pa
-from firehose import allocator
-from firehose.config import own_environment
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
 def turn():
     held = [pa.array(range(n, n + 30_000)) for n in range(40)]  # 10 MB, freed at the end of its turn
 
@@ -179,9 +151,8 @@ print(resident() - before)
 @pytest.mark.parametrize("told", [True, False])
 def test_threads_share_what_was_freed(told: bool) -> None:
     """Four threads that want 10 MB in turns make do with as many, where by itself each would make its own."""
-    environment = own_environment(allocator.told() if told else {})
-    said = subprocess.run([sys.executable, "-c", TURNS], check=True, capture_output=True, text=True, env=environment)
-    assert (int(said.stdout) < 18 << 20) is told, said.stdout
+    (kept,) = printed(TURNS, told)
+    assert (kept < 18 << 20) is told, kept
 
 
 LOADED = """
