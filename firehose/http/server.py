@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -22,10 +23,41 @@ TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-lengt
 NO_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 HEAD_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+BODY_LENGTHS = (b"content-length", b"transfer-encoding")
 
 
 class HeadTooLarge(Exception):
     """The head is over `header_limit_kib`. Raised within the parser, which then gives the connection up."""
+
+
+class NoUpgrades:
+    """httptools' parser, by which an offer to upgrade is passed over: curl's --http2 and Java's client make one with
+    each request. The parser by itself takes all that follows such a head, the request's own body first, for another
+    protocol's; it goes to a new one here, which has been told how long the body is.
+    """
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
+        self._parser = self._new()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+    def feed_data(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                self._parser.feed_data(left)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                left = left[offer.args[0] :]
+                self._parser = self._new()
+                self._protocol.read_again(self._parser)
+
+    def _new(self) -> Any:
+        parser = httptools.HttpRequestParser(self._protocol)
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's: the last request is answered
+        return parser
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -36,6 +68,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, options: ServiceOptions, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._options = options
+        self.parser = NoUpgrades(self)  # type: ignore[assignment]
+        self._reads_again = False  # a head that has been read
         self._in_head = self._in_message = False
         self._given_up = False  # nothing more is read
         self._head_bytes = 0  # of the fields that are whole
@@ -69,7 +103,16 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._time(self._options.keep_alive_seconds, b"")  # stray bytes ended the timer of an idle connection
 
+    def read_again(self, parser: Any) -> None:
+        """Tells a new parser what matters for the body of the request whose head was read last."""
+        lengths = [b"%b: %b\r\n" % header for header in self.headers if header[0] in BODY_LENGTHS]
+        self._reads_again = True
+        parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(lengths))
+        self._reads_again = False
+
     def on_message_begin(self) -> None:
+        if self._reads_again:
+            return
         self._end_timer()
         self._in_head = self._in_message = True
         self._head_bytes = 0
@@ -77,14 +120,20 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
+        if self._reads_again:
+            return
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._reads_again:
+            return
         self._count(len(name) + len(value))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._reads_again:
+            return
         self._end_timer()
         self._in_head = False
         super().on_headers_complete()
@@ -103,6 +152,8 @@ class BoundedProtocol(HttpToolsProtocol):
             raise HeadTooLarge
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():  # it believes so
+            return
         self._in_message = False
         super().on_message_complete()
 

@@ -218,6 +218,23 @@ def test_pipelined(requests: list[tuple[bytes, list[int] | None]], places: list[
     assert [one.body for one in said.said] == [one.said[0].body for one in apart]
 
 
+OFFERS = [b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n", b"Upgrade: websocket\r\nConnection: upgrade\r\n"]
+
+
+@pytest.mark.parametrize("offer", OFFERS, ids=["h2c", "websocket"])
+@settings(max_examples=15)
+@given(places=PLACES)
+def test_an_offer_to_upgrade_is_passed_over(offer: bytes, places: list[int]) -> None:
+    """As curl's --http2 and Java's client make it: the body is the request's, and what follows is the next request."""
+    with_length = post(SMUGGLED, extra=offer)
+    in_chunks = CHUNKED.replace(b"Host", offer + b"Host") + HIDDEN
+    without_body = b"GET /ingest/app HTTP/1.1\r\n" + offer + b"\r\n"
+    said = talk(cut(with_length + in_chunks + without_body + with_length + GOOD, places))
+    assert said.statuses == [200] * 5
+    assert b"".join(said.taken) == b"".join(talk([post(SMUGGLED)]).taken * 3) + b"good\n"
+    assert said.smuggled == []
+
+
 LINES = [b"Host: x\r\n", b"Content-Length: 5\r\n", b"Content-Length: ", b"Transfer-Encoding: chunked\r\n"]
 LINES += [b"Expect: 100-continue\r\n", b"Connection: close\r\n", b"Connection: upgrade\r\nUpgrade: h2c\r\n"]
 PARTS = [b"POST ", b"GET ", b"/ingest/app", b"/", b" HTTP/1.1", b" HTTP/1.0", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b": "]
