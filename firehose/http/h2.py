@@ -223,7 +223,7 @@ class Http2Protocol(asyncio.Protocol):
 
     def _scope(self, event: RequestReceived) -> Scope:
         pseudo = {name: value for name, value in event.headers if name.startswith(b":")}
-        path, _, query = pseudo[b":path"].partition(b"?")
+        path, _, query = pseudo.get(b":path", b"").partition(b"?")  # CONNECT has none
         headers = [(name, value) for name, value in event.headers if not name.startswith(b":")]
         if b":authority" in pseudo:
             headers.append((b"host", pseudo[b":authority"]))

@@ -64,6 +64,7 @@ class Stream:
         self._something = asyncio.Event()  # was received, or the client is gone
         self._gone = self._begun = self._working = False
         self._head: Message | None = None  # of the answer, until it can go out with what follows
+        self._only_head = False  # is asked for: what the app says besides is not for the client
         self.answered = False
 
     # What the connection calls.
@@ -71,6 +72,7 @@ class Stream:
     async def run(self, app: App, scope: Scope) -> None:
         await self._connection.at_once.acquire()
         self._begun = self._working = True
+        self._only_head = scope["method"] == "HEAD"
         try:
             await app(scope, self.receive, self.send)
         except Exception:
@@ -117,7 +119,7 @@ class Stream:
             return
         more = message.get("more_body", False)
         try:
-            await self._send(message.get("body", b""), more)
+            await self._send(b"" if self._only_head else message.get("body", b""), more)
             while more and not self._gone and self._connection.unsent_bytes >= UNSENT_BYTES:
                 await self._room(asyncio.get_running_loop().time() + STALLED_SECONDS)
         except TimeoutError:

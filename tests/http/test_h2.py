@@ -205,6 +205,25 @@ async def test_requests() -> None:
         assert bytes(client.bodies[7]) == b"2 /a b c=d"
 
 
+async def test_head() -> None:
+    """Is answered without a body, as a client that is told of one insists, though the app gives one."""
+    async with served(front(Work())) as port, dialled(port) as client:
+        client.http2.send_headers(1, [(b":method", b"HEAD"), *KINDS[1:], (b":path", b"/a")], end_stream=True)
+        client.flush()
+        await client.answered(1)
+        assert (client.statuses[1], client.headers[1][b"content-length"], bytes(client.bodies[1])) == (200, b"5", b"")
+
+
+async def test_connect() -> None:
+    """Has no path, and is answered like any other request."""
+    async with served(front(Work())) as port, dialled(port) as client:
+        client.http2.config.validate_outbound_headers = False
+        client.http2.send_headers(1, [(b":method", b"CONNECT"), (b":authority", b"x")], end_stream=True)
+        client.flush()
+        await client.answered(1)
+        assert bytes(client.bodies[1]) == b"2  "
+
+
 @pytest.mark.parametrize("step", [1, 5, 23, 24, 30])
 async def test_preface_in_pieces(step: int) -> None:
     """The preface is known however it is cut, and nothing behind it is lost."""
