@@ -11,12 +11,13 @@ from typing import Any
 
 import httptools
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from firehose.config import ServiceOptions
 from firehose.http.front import Front
-from firehose.http.hot import HeadReader, HotProtocol
+from firehose.http.hot import END_OF_HEAD, HeadReader, HotProtocol
 
 ACCEPTED = 8  # connections in a turn of the loop
 TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -24,6 +25,9 @@ NO_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: clos
 HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 HEAD_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 BODY_LENGTHS = (b"content-length", b"transfer-encoding")
+# More heads than that in what comes at once are read bit by bit: a request that waits takes far more than its bytes.
+MANY_HEADS = 8
+BIT_BYTES = 1024
 
 
 class HeadTooLarge(Exception):
@@ -60,6 +64,16 @@ class NoUpgrades:
         return parser
 
 
+class Flow(FlowControl):
+    """Nothing more is read while something waits unread."""
+
+    full = False
+
+    def resume_reading(self) -> None:
+        if not self.full:
+            super().resume_reading()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Once a request has begun, its head must be whole within `header_seconds`; where none is under
     way, the next must begin within `keep_alive_seconds`.
@@ -72,6 +86,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._reads_again = False  # a head that has been read
         self._in_head = self._in_message = False
         self._given_up = False  # nothing more is read
+        self._unread = b""  # while requests before it wait for their turn
+        self._running: Any = None  # uvicorn's cycle of the request that is worked at
         self._head_bytes = 0  # of the fields that are whole
         self._head_read_bytes = 0  # read since the head began, without a piece that it shares with the one before
         self._piece_bytes = 0  # of the piece that is read now, while no request has had a part of it
@@ -79,6 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow: Flow = Flow(transport)
         if len(self.connections) > self._options.connections:
             self._refuse(TOO_MANY)
             self.connections.discard(self)  # those that have their place do not lose it for one that is on its way out
@@ -87,18 +104,43 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_timer()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True  # uvicorn tells only the request that came last
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._unread += data
+        self._read_on()
+
+    def on_response_complete(self) -> None:
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
+        super().on_response_complete()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Until a request has to wait for the one before it, or a little further."""
+        while self._unread and not (self.pipeline or self._given_up or self.transport.is_closing()):
+            size = BIT_BYTES if self._unread.count(END_OF_HEAD) > MANY_HEADS else len(self._unread)
+            data, self._unread = self._unread[:size], self._unread[size:]
+            self._read(data)
         if self._given_up:
-            return
+            self._unread = b""
+        was_full, self.flow.full = self.flow.full, bool(self._unread)
+        if self.flow.full:
+            self.flow.pause_reading()
+        elif was_full and not self.pipeline:
+            self.flow.resume_reading()
+
+    def _read(self, data: bytes) -> None:
         self._head_read_bytes += len(data) if self._in_head else 0
         self._piece_bytes = 0 if self._in_message else len(data)
         super().data_received(data)
         if self._in_head:
             if self._head_read_bytes > self._limit_bytes:
                 self._refuse(HEAD_TOO_LARGE)
-            elif self._head_timer is None:
+            elif self._head_timer is None and not self._unread:
                 self._time(self._options.header_seconds, HEAD_TOO_SLOW)
         elif self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._time(self._options.keep_alive_seconds, b"")  # stray bytes ended the timer of an idle connection
@@ -137,6 +179,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end_timer()
         self._in_head = False
         super().on_headers_complete()
+        if not self.pipeline:
+            self._running = self.cycle
 
     def send_400_response(self, msg: str) -> None:
         """What the parser gave up. A connection that was answered already is closed and gets no second answer."""

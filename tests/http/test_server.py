@@ -10,9 +10,11 @@ from contextlib import AsyncExitStack, ExitStack
 import pytest
 import uvloop
 from clock import put_forward
-from sockets import all_read, dialled, served
+from sockets import ANSWER_SECONDS, all_read, dialled, served
 
+from firehose.http import server
 from firehose.http.asgi import Receive, Scope, Send
+from firehose.http.server import BIT_BYTES, BoundedProtocol
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -22,6 +24,47 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def test_few_of_many_wait() -> None:
+    """Of thousands of requests in one piece only some are made into more than their bytes before it is their turn."""
+    made = most = 0
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal made, most
+        most = max(most, made)
+        made -= 1
+        await hello(scope, receive, send)
+
+    class Counting(BoundedProtocol):
+        def on_headers_complete(self) -> None:
+            nonlocal made
+            made += 1
+            super().on_headers_complete()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "BoundedProtocol", Counting)
+        async with served(counted) as port, dialled(port) as peer:
+            peer.send(GET * 3000)
+            for _ in range(3000):
+                assert (await peer.answer()).body == b"hi"
+    assert most <= 2 * BIT_BYTES // len(GET)
+
+
+async def test_all_who_wait_are_told() -> None:
+    """A client that leaves is missed by the request that is worked at, also where another one came behind it."""
+    heard = asyncio.Queue[str]()
+
+    async def listening(scope: Scope, receive: Receive, send: Send) -> None:
+        for _ in range(2):
+            heard.put_nowait((await receive())["type"])
+
+    async with served(listening) as port:
+        async with dialled(port) as peer:
+            peer.send(GET * 2)
+            assert await heard.get() == "http.request"
+        async with asyncio.timeout(ANSWER_SECONDS):
+            assert await heard.get() == "http.disconnect"
 
 
 async def test_slow_head() -> None:
