@@ -11,6 +11,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -200,6 +201,23 @@ def totals_samples(place: tuple[str, str], totals: Totals) -> Iterator[Sample]:
     yield "firehose_split_rows", place, totals.split
 
 
+class StandardError:
+    """Whatever that is by then. What it does not take is lost: its disk may be full, its reader gone, and neither may
+    end what was about to be told, least of all the mending of a disk.
+    """
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # the second: it is closed
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
+_standard_error: Any = StandardError()  # one for all loggers, which take turns at it
+
+
 def configure(form: str, level: str) -> None:
     """Sets up logging for the process: JSON lines, or colours where people watch, on standard error."""
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
@@ -216,7 +234,7 @@ def configure(form: str, level: str) -> None:
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),  # whatever standard error is by then
+        logger_factory=lambda *_: structlog.WriteLogger(_standard_error),
     )
     logging.lastResort = Libraries(logging.WARNING)
 

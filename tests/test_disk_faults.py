@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import structlog
 from failing_disk import CHANGES, FailingDisk, FailingWriter, Fault
 from programs import PATIENCE_SECONDS
 from running import Running, imbalances, running, to_folder
 from sent import Sent
 from structlog.testing import capture_logs
 
-from firehose import courier, delivery_half
+from firehose import courier, delivery_half, observe
 from firehose.buffer import mending
 from firehose.service import StartError
 
@@ -188,6 +191,21 @@ async def test_whole_disk(house: House, make: Callable[[str], Fault]) -> None:
         assert (await house.one.client.get("/readyz")).status_code == 503
         await house.reopened()
     await house.end()
+
+
+async def test_whole_disk_and_the_log(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log lies on the disk that is full: what was abandoned is mended all the same."""
+    said = Mock(**{"write.side_effect": OSError(errno.ENOSPC, "full"), "flush.side_effect": None})
+    try:
+        observe.configure("json", "info")
+        with house.disk.failing(INTAKE["full at a write"](WHOLE)), monkeypatch.context() as full:
+            full.setattr(sys, "stderr", said)
+            for sent in (house.app, house.web):
+                await sent.post_until(503, house.one)
+        assert said.write.called
+        await house.end()
+    finally:
+        structlog.reset_defaults()
 
 
 async def test_below_the_reserve(house: House) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import sys
+from io import StringIO
+from unittest.mock import Mock
 
 import pytest
 import structlog
@@ -98,6 +102,23 @@ def test_json_logs(capsys: pytest.CaptureFixture[str]) -> None:
         ("delivery.failed", "warning"),
     ]
     assert all("timestamp" in line and "secret" not in json.dumps(line) for line in lines)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), BrokenPipeError(), ValueError("closed file")])
+def test_a_log_that_cannot_be_written(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be told is lost, and nothing else; what follows is told again."""
+    full, well = Mock(**{"write.side_effect": error, "flush.side_effect": error}), StringIO()
+    try:
+        observe.configure("json", "info")
+        monkeypatch.setattr(sys, "stderr", full)
+        observe.disk_failed("first")
+        monkeypatch.setattr(sys, "stderr", well)
+        observe.disk_failed("second")
+    finally:
+        structlog.reset_defaults()
+    assert full.write.called
+    assert full.flush.called
+    assert [json.loads(line)["reason"] for line in well.getvalue().splitlines()] == ["second"]
 
 
 def test_no_values_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
