@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from at_least import at_least
 from bench import table
 from bench.checking import Wrong
 from bench.work import Figures, Scale, Work, medians
@@ -68,11 +69,14 @@ def report(results: dict[str, list[Figures]], scale: Scale) -> dict[str, Any]:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser("bench", None, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", action="append", choices=table.WORKS, metavar="NAME", help="all, unless given")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=at_least(1), default=5)
     parser.add_argument("--quick", action="store_true", help="seconds a run: shows that it works, measures nothing")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--list", action="store_true", help="name the works")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if chosen.json and not chosen.json.parent.is_dir():
+        parser.error(f"argument --json: there is no folder {chosen.json.parent}")
+    return chosen
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:1] = [str(TESTS.parent), str(TESTS), str(TESTS / "support")]
 
+from at_least import at_least  # noqa: E402
 from simulation.life import Simulation  # noqa: E402
 from simulation.world import Violation  # noqa: E402
 
@@ -38,7 +39,7 @@ def lived(seed: int, whole: bool) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=1000, help="how many")
+    parser.add_argument("--seeds", type=at_least(1), default=1000, help="how many")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first one")
     parser.add_argument("--log", action="store_true", help="print every event of every seed")
     said = parser.parse_args()

@@ -18,6 +18,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from at_least import at_least
 from blows import Kind, plan
 from verdict import Verdict, judged, say
 from victim import Victim
@@ -72,10 +75,10 @@ def _tormented(victim: Victim, blows: Sequence[Kind]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=at_least(0), default=50)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--side-by-side", type=int, default=4, help="services at once")
-    parser.add_argument("--stop-seconds", type=float, default=60, help="how long a process is stopped")
+    parser.add_argument("--side-by-side", type=at_least(1), default=4, help="services at once")
+    parser.add_argument("--stop-seconds", type=at_least(0.0), default=60, help="how long a process is stopped")
     options = parser.parse_args()
     dealt = (options.kills, options.seed, options.side_by_side, options.stop_seconds)
     return judged("kills", f"seed {options.seed}", lambda folder: torment(folder, *dealt, say))

@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from at_least import at_least
 from valve import Valve, valve
 from verdict import Verdict, judged, say
 from victim import ROOT, Victim
@@ -30,6 +31,7 @@ from victim import ROOT, Victim
 LINE_BYTES = 512  # each, so that a count of records is a place in the file
 BODY_KIB = 64
 SIZE_MIB = 1.0
+PULL_MEGABYTES = 2  # between two pulls: in less a moment may lie behind what is let through
 
 
 @dataclass(slots=True)
@@ -147,10 +149,12 @@ def _count(folder: Path, lines: int, verdict: Verdict) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=100)
-    parser.add_argument("--pulls", type=int, default=4)
+    parser.add_argument("--megabytes", type=at_least(1), default=100)
+    parser.add_argument("--pulls", type=at_least(0), default=4)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    if options.megabytes < (least := PULL_MEGABYTES * (options.pulls + 1)):
+        parser.error(f"argument --megabytes: {least} at least for {options.pulls} pulls")
     return judged(
         "plug",
         f"{options.megabytes} MB, seed {options.seed}",

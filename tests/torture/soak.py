@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import httpx
 import soak_picture
+from at_least import at_least
 from footprint import footprint
 from hostile_s3 import HostileS3
 from paced_load import Load, Pace, gzipped, ingest, put_record, put_record_batch
@@ -202,7 +203,7 @@ def grown(samples: list[dict[str, Any]]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--minutes", type=at_least(1.0), default=30)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--samples", type=Path, default=Path("soak.jsonl"), help="where samples are written")
     parser.add_argument("--picture", type=Path, help="where they are drawn")
