@@ -233,9 +233,12 @@ class CutOutbox(Outgoing):
         return layout.file_of(self._data_dir, key, layout.OUT)
 
     def _log(self, entry: dict[str, object], segment: Segment, sync: bool = True) -> None:
-        """With the cut itself, where it is the first entry about it."""
+        """With the cut itself, where it is the first entry about it; once more where it is delivered: were its one line
+        damaged, its groups would be gathered anew, and arrive twice.
+        """
         about = {"s": segment.key, "d": self.destination}
-        cut = None if self._is_durable(segment) else self._cuts[segment.key].entry()
+        told = self._is_durable(segment) and entry["t"] != "delivered"
+        cut = None if told else self._cuts[segment.key].entry()
         self._ledger.append(*({**one, **about} for one in (cut, entry) if one is not None), sync=sync)
 
     def _is_durable(self, segment: Segment) -> bool:

@@ -10,7 +10,7 @@ that knows nothing of cuts must not take their segments for undelivered. The oth
     cut        s, d, of: {lane: [[first, records accounted for], ...]}, n: records, b: bytes, at: arrival of the oldest
                in ms, v: version, p: partition
                                              groups of these segments go together for all time; `s` is the cut's own,
-                                             and stands for a segment in all other entries
+                                             and stands for a segment in all other entries; said again when delivered
     held       s, d, why                     set aside until a person releases it
     released   s, d
     memo       s, d, note                    what a destination asked us to remember about it
@@ -137,27 +137,32 @@ class Book:
         """The segments' files are gone for good: only their part of the totals remains, and that of cuts made of such
         segments alone, or of such that their destination has.
         """
-        for key in keys:
+        gone = set(keys)
+        for key in gone:
             for destination in {**self.delivered.pop(key, {}), **self.parted.pop(key, {})}:
                 self._end((key, destination))
-        for place in [place for place in self.cuts if self._is_over(place)]:
+        for place in [place for place in self.cuts if self._is_over(place, gone)]:
             key, destination = place
-            for member in self.cuts.pop(place).of:
-                self.placed.pop((member, destination), None)
+            cut = self.cuts.pop(place)
+            for member in cut.of:
+                self.placed[member, destination].pop(cut.hash, None)
+                if not self.placed[member, destination]:
+                    del self.placed[member, destination]
             self.delivered[key].pop(destination)
             if not self.delivered[key]:
                 del self.delivered[key]
 
-    def _is_over(self, place: Place) -> bool:
+    def _is_over(self, place: Place, gone: set[SegmentKey]) -> bool:
+        """That a segment is not known as parted says nothing: the line that said so may be damaged."""
         key, destination = place
-        return destination in self.delivered.get(key, {}) and not any(
-            destination in self.parted.get(member, {}) and destination not in self.delivered.get(member, {})
-            for member in self.cuts[place].of
+        return destination in self.delivered.get(key, {}) and all(
+            member in gone or destination in self.delivered.get(member, {}) for member in self.cuts[place].of
         )
 
     def files(self) -> set[SegmentKey]:
         """Segments whose files may be gone by now."""
-        return {key for key in (*self.delivered, *self.parted) if not is_cut(key)}
+        members = chain.from_iterable(cut.of for cut in self.cuts.values())
+        return {key for key in (*self.delivered, *self.parted, *members) if not is_cut(key)}
 
     @property
     def format(self) -> int:
@@ -179,6 +184,8 @@ class Book:
             yield {**cut.entry(), "s": key, "d": destination}
         for key, destinations in self.delivered.items():
             for destination, totals in destinations.items():
+                if (again := self.cuts.get((key, destination))) is not None:  # as when it was delivered
+                    yield {**again.entry(), "s": key, "d": destination}
                 yield {"t": "delivered", "s": key, "d": destination, "n": totals.to_json()}
         for stream, origins in self.origins.items():
             yield {"t": "origins", "stream": stream, "o": origins}

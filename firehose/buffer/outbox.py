@@ -163,9 +163,8 @@ class Shelf:
             return
         if destination not in shelved.parted:
             shelved.parted.add(destination)
-            totals = self.ledger.book.parted[segment.key][destination]
-            self._totals[place] += totals
-            shelved.ended[destination] = totals.records
+            self._totals[place] += self.ledger.book.parted[segment.key][destination]
+            shelved.ended[destination] = _ended(self.ledger.book, segment.key, destination)
         shelved.remaking.discard(destination)
         if not cuts.knows(segment.key):
             cuts.take(segment, found, hurried=segment.key in self._hurried[place])

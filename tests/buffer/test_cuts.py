@@ -359,6 +359,46 @@ def test_damage_to_a_segment_whose_rows_are_parted() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("folded", [False, True])
+def test_each_damaged_line_of_the_ledger(folded: bool) -> None:
+    """Whichever line a restart cannot read, before a fold or behind it: it is told, rows arrive once, in the cuts that
+    they were in, those of the others arrive too, and the books balance.
+    """
+
+    async def opened(damaged: int) -> bool:
+        buffer = PartedBuffer()
+        buffer.thresholds = Thresholds(6, 600, buffer.limits.limit_bytes)
+        buffer.far["far"].script = [None, Refused("not yet")]
+        await buffer.start()
+        await buffer.put(b"a1a", b"b1b", b"c1")
+        await buffer.put(b"a2a", b"b2b", b"d2")
+        await buffer.idle()
+        if folded:
+            await buffer.crash(power=False)
+        await buffer._end_tasks()
+        lines = buffer.disk.read(LEDGER).splitlines(keepends=True)
+        buffer.disk.flip(LEDGER, sum(map(len, lines[:damaged])) + 20)
+        await buffer.crash(power=False)
+        for key, _ in list(buffer.shelf.ledger.book.held):
+            buffer.shelf.release(key)
+        await buffer.put(b"a3")
+        await buffer.flush()
+        assert objects(buffer) == [[b"a1a", b"a2a"], [b"a3"], [b"b1b", b"b2b"], [b"c1"], [b"d2"]], lines[damaged]
+        assert any("the line at offset" in report for report in buffer.reports)
+        assert buffer.paths(layout.SEALED) == [], lines[damaged]
+        if b'"totals"' not in lines[damaged]:
+            buffer.check_sums()
+        return damaged + 1 < len(lines)
+
+    async def whole() -> None:
+        damaged = 1  # the line before says which format it is
+        while await opened(damaged):
+            damaged += 1
+        assert damaged >= 8
+
+    run(whole())
+
+
 def test_an_outcome_lost_meanwhile_is_made_anew() -> None:
     """A cut whose durable outcome is gone from under the process waits for it to be made again."""
 
