@@ -1,4 +1,4 @@
-"""Eleven bugs of the classic kinds, planted by what the service is given: each must be found.
+"""Thirteen bugs of the classic kinds, planted by what the service is given: each must be found.
 
 Every one of them is a door of the service (a disk, a runtime, a destination) or one of its parts, with the bug and
 nothing else. `CANARIES` says which invariants may complain: the proof is only as good as what it would not miss.
@@ -25,7 +25,8 @@ from firehose.buffer.cuts import CutOutbox
 from firehose.buffer.lane import Group, Lane
 from firehose.buffer.ledger import Book
 from firehose.buffer.outbox import DiskOutbox
-from firehose.contracts import Disk, Memo, View, Writer
+from firehose.contracts import Disk, Memo, Retry, View, Writer
+from firehose.http.admission import Admission
 from firehose.model import Batch, Receipt, Segment, SegmentKey, Totals
 from firehose.registry import Site
 from firehose.runtime import Runtime
@@ -224,6 +225,35 @@ class Careless(CutOutbox):
             await self._shelf.finish(key, self.destination)
 
 
+# Remember a failure for good.
+
+
+class Sulking(SmallS3):
+    def __init__(self, options: SmallS3Options, site: Site) -> None:
+        super().__init__(options, site)
+        self._has_failed = False
+
+    async def deliver(self, batch: Batch, memo: Memo) -> Receipt:
+        if self._has_failed:
+            raise Retry("it has failed before")
+        try:
+            return await self._sent(batch, memo)
+        except Retry:
+            self._has_failed = True
+            raise
+
+    async def _sent(self, batch: Batch, memo: Memo) -> Receipt:
+        return await super(SmallS3, self).deliver(batch, memo)
+
+
+# Give no room back.
+
+
+class Leaking(Admission):
+    def release(self, size_bytes: int) -> None:
+        """The next request finds less."""
+
+
 DESTINATION = "simulation.small_s3.SmallS3"
 CRASHES = ("cut power", "kill front", "kill both")
 CANARIES: Mapping[str, Canary] = {
@@ -243,6 +273,8 @@ CANARIES: Mapping[str, Canary] = {
     "forget a cursor when its segment is deleted": Canary(
         (witness.ONCE,), (*CRASHES, "leave"), parts={"firehose.buffer.outbox.DiskOutbox": Uprooted}
     ),
+    "remember a failure for good": Canary((witness.PROGRESS,), ("upset store",), parts={DESTINATION: Sulking}),
+    "give no room back": Canary((witness.PROGRESS,), ("seal",), parts={"firehose.service.Admission": Leaking}),
     "let a parted segment go": Canary(
         (witness.GONE, witness.CONSERVATION), ("seal",), parts={"firehose.buffer.outbox.CutOutbox": Careless}
     ),

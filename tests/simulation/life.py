@@ -1,8 +1,8 @@
 """One seed's life of the whole service: a time of trouble, then calm.
 
 In calm every fault stops, what was held is released, and all that was taken must be delivered within `CALM_SECONDS`
-of virtual time. The witness complains of broken promises whenever something happens; what the service says of itself
-is looked at again and again.
+of virtual time, and more be taken. The witness complains of broken promises whenever something happens; what the
+service says of itself is looked at again and again.
 """
 
 from __future__ import annotations
@@ -132,6 +132,7 @@ class Simulation:
             process.stopped_until = 0.0
         self._require(self._is_ready, START_SECONDS, "the service starts")
         self._require_delivery()
+        self._require_intake()
         before = self._fronts
         self._trouble.leave()
         self._require(lambda: self._fronts > before and self._is_ready(), START_SECONDS, "the service restarts")
@@ -147,6 +148,14 @@ class Simulation:
         self._delivered = False
         self._see_to_delivery(None)
         self._require(lambda: self._delivered, CALM_SECONDS, "everything is delivered")
+
+    def _require_intake(self) -> None:
+        self.clients.begin(self._senders.after_trouble())
+        self._require(lambda: self._senders.taken_after_trouble, START_SECONDS, "records are taken again")
+        self._require(lambda: not self._in_flight_bytes(), START_SECONDS, "nothing is in flight")
+
+    def _in_flight_bytes(self) -> int:
+        return self.front.service.in_flight_bytes if self.front and self.front.service else 0
 
     def _see_to_delivery(self, asked: Front | None) -> None:
         """Asks the front that runs, and the next one where it was told to leave before."""

@@ -33,6 +33,7 @@ class Senders:
         self._witness = life.witness
         self._streams = streams
         self._numbers = 0
+        self.taken_after_trouble = False
 
     def _tokens(self, stream: str, how: str) -> list[bytes]:
         first, self._numbers = self._numbers, self._numbers + self._dice.choice((1, 1, 3, 20))
@@ -50,7 +51,7 @@ class Senders:
             if line is None or line.is_cut:
                 line = Line(self._world, front.process, front.service.connection)
             try:
-                await self._post(line)
+                await self._post(line, self._dice.choice(self._streams))
             except (Cut, TimeoutError):
                 line.cut()
             if self._dice.random() < 0.3:
@@ -58,8 +59,27 @@ class Senders:
         if line is not None:
             line.cut()
 
-    async def _post(self, line: Line) -> None:
-        stream = self._dice.choice(self._streams)
+    async def after_trouble(self) -> None:
+        """One more request for each stream. It may be refused, but not for good."""
+        for stream in self._streams:
+            while not await self._is_taken(stream):  # noqa: ASYNC110  # nobody tells when there is room again
+                await asyncio.sleep(1.0)
+        self.taken_after_trouble = True
+
+    async def _is_taken(self, stream: str) -> bool:
+        """Or there is no such stream now."""
+        front = self._life.front
+        if front is None or front.service is None:
+            return False
+        line = Line(self._world, front.process, front.service.connection)
+        try:
+            return await self._post(line, stream) in (200, 404)
+        except (Cut, TimeoutError):
+            return False
+        finally:
+            line.cut()
+
+    async def _post(self, line: Line, stream: str) -> int:
         how = self._dice.choice(("ingest", "put"))
         tokens = self._tokens(stream, how)
         line.answered = lambda status: self._answered(status, tokens, stream)
@@ -70,7 +90,8 @@ class Senders:
         if self._dice.random() < 0.1:
             await asyncio.sleep(self._dice.uniform(0, 0.3))
             line.cut()
-        await asyncio.wait_for(line.answer(), PATIENCE_SECONDS)
+        status, _ = await asyncio.wait_for(line.answer(), PATIENCE_SECONDS)
+        return status
 
     def _answered(self, status: int, tokens: list[bytes], stream: str) -> None:
         if status == 200:
