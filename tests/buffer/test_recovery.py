@@ -139,6 +139,25 @@ def test_every_crash_point_of_folding(how: str) -> None:
         in_buffer(partial(scenario, stop_at=stop_at))
 
 
+def test_origin_alone_outlives_its_lane() -> None:
+    """An origin that came without records, so that no segment and no ledger has it, is kept by every fold."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        await buffer.appender.append(batch(), Origin("p", "7"))
+        for power in (False, True, False):
+            await buffer.crash(power)
+            assert origins_of(buffer.appender) == {"p": "7"}
+        assert layout.lanes(buffer.disk, ROOT, STREAM) == []
+        await append(buffer, b"x")
+        await buffer.appender.seal()
+        await drained(buffer.outbox())
+        for power in (False, True):
+            await buffer.crash(power)
+            assert origins_of(buffer.appender) == {"p": "7"}
+
+    in_buffer(scenario)
+
+
 def test_folded_lanes_are_gone_before_their_names() -> None:
     """A folder of a folded lane that a power cut brought back is durably gone before the one file forgets that it was
     counted, in whatever order a disk makes names durable.
