@@ -540,6 +540,26 @@ def test_any_one_call_of_the_disk_that_fails() -> None:
         run(steps_with_failure_at(number))
 
 
+def test_a_cut_is_durable_before_it_is_sent() -> None:
+    """Whatever a power cut takes while a far side is at it: which groups the object has stands in the ledger."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        durable: list[bool] = []
+
+        class Looking(Objects):
+            async def deliver(self, batch: Batch, memo: Memo) -> Receipt:
+                book, _ = read_book(buffer.disk.after_power_cut(), LEDGER)
+                durable.append((batch.segment.key, "far") in book.cuts)
+                return await Objects.deliver(self, batch, memo)
+
+        buffer.far["far"] = Looking()
+        await buffer.put(b"a1", b"b1")
+        await buffer.flush()
+        assert durable == [True, True]
+
+    in_buffer(scenario)
+
+
 ROUNDS = (MIXED, (b"a5|b3", b"c2", b"!5"), (b"b4", b"~4", b"a6"))
 STEP_SECONDS = 0.0007
 
