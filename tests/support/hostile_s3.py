@@ -27,6 +27,7 @@ from programs import free_port
 from s3_shelf import Asked, Shelf, Told, asked, error
 
 BODY_SECONDS = 30.0
+ACCEPTING_TURNS = 10  # of the loop, more than from a connection's being accepted to its being served
 SILENCE_SECONDS = 5.0  # a client that has not hung up by then gets its connection closed
 EVERY = frozenset({"put", "begin", "part", "complete", "abort", "uploads"})
 SENDING = frozenset({"put", "part"})
@@ -252,6 +253,10 @@ class HostileS3:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 20)
 
     async def _stop_listening(self) -> None:
+        for listening in self._server.sockets:  # first, for asyncio loses a connection that it accepts as it closes
+            self._loop.remove_reader(listening.fileno())
+        for _ in range(ACCEPTING_TURNS):
+            await asyncio.sleep(0)
         self._server.close()
         serving = dict(self._serving)
         for task, writer in serving.items():
