@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import jq
 
 # The query's own `halt_error` would end the record as if nothing had been wrong with it. The query has a line of its
 # own, where whatever it ends with, such as a comment, ends.
 SAFELY = "def halt_error: error; def halt_error($code): error; (\n{query}\n) | {ending}"
 SAID_CHARACTERS = 1000
+REMEMBERED = 128  # queries: to compile one takes milliseconds, and each look at a definition asks again
 
 
 def wrapped(query: str, ending: str) -> str:
@@ -15,6 +18,7 @@ def wrapped(query: str, ending: str) -> str:
     return SAFELY.replace("{ending}", ending).replace("{query}", query)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def checked(query: str, ending: str) -> str:
     """The query. Raises ValueError with jq's own complaint where it does not compile."""
     if "\0" in query:
