@@ -180,6 +180,9 @@ class Book:
         for key, destinations in self.parted.items():
             for destination, totals in destinations.items():
                 yield {"t": "parted", "s": key, "d": destination, "n": totals.to_json()}
+                if (end := self.delivered.get(key, {}).get(destination)) is not None:
+                    # The cuts may be forgotten: were its one line damaged, its rows would be gathered anew.
+                    yield {"t": "delivered", "s": key, "d": destination, "n": end.to_json()}
         for (key, destination), cut in self.cuts.items():
             yield {**cut.entry(), "s": key, "d": destination}
         for key, destinations in self.delivered.items():

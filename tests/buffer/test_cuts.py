@@ -399,6 +399,41 @@ def test_each_damaged_line_of_the_ledger(folded: bool) -> None:
     run(whole())
 
 
+def test_each_damaged_line_where_one_destination_has_everything() -> None:
+    """Its cuts are forgotten by a fold, while the other's still wait for their far side: whichever line is damaged
+    then, both have each row once.
+    """
+
+    async def opened(damaged: int) -> bool:
+        buffer = PartedBuffer(BOTH)
+        buffer.far["near"].always = Retry("busy")
+        await buffer.start()
+        await buffer.put(b"a1", b"b1")
+        await buffer.put(b"a2")
+        buffer.shelf.flush(STREAM)
+        await passed(10)
+        await buffer.crash(power=False)  # the next process folds
+        await buffer._end_tasks()
+        lines = buffer.disk.read(LEDGER).splitlines(keepends=True)
+        buffer.disk.flip(LEDGER, sum(map(len, lines[:damaged])) + 20)
+        buffer.far["near"].always = None
+        await buffer.crash(power=False)
+        await buffer.flush()
+        assert objects(buffer) == objects(buffer, "near") == [[b"a1", b"a2"], [b"b1"]], lines[damaged]
+        assert buffer.paths(layout.SEALED) == []
+        for task in buffer.tasks:
+            task.cancel()
+        return damaged + 1 < len(lines)
+
+    async def whole() -> None:
+        damaged = 1
+        while await opened(damaged):
+            damaged += 1
+        assert damaged >= 8
+
+    run(whole())
+
+
 def test_an_outcome_lost_meanwhile_is_made_anew() -> None:
     """A cut whose durable outcome is gone from under the process waits for it to be made again."""
 
