@@ -5,12 +5,12 @@ The longer run, of every byte, is `python tests/torture/corruption.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 from types import ModuleType
 
 import damage
 import pytest
-from damage import Damaged, Given
 from lives import REMOTE, STAMP
 
 import destinations
@@ -26,24 +26,21 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(transforms.TABLE, *STAMP)
 
 
-def found(share: float, given: Given | None = None, ending: str = "") -> tuple[int, list[tuple[Damaged, str]]]:
-    """How many damages were tried, and those after which something was wrong."""
-    folder = given or damage.given()
-    whole, tried, wrong = damage.opened(folder, None), 0, list[tuple[Damaged, str]]()
-    for damaged in damage.damages(folder.tree, Random(1), share):
+def tried(share: float, ending: str = "") -> Iterator[tuple[str, str, str]]:
+    """Of each damage: the file, what it was, and what was wrong after it; empty if all was well."""
+    given = damage.given()
+    whole = damage.opened(given, None)
+    for damaged in damage.damages(given.tree, Random(1), share):
         if damaged.path.endswith(ending):
-            tried += 1
-            problem = damage.wrong(folder, damaged, whole)
-            wrong += [(damaged, problem)] if problem else []
-    return tried, wrong
+            yield damaged.path, damaged.how, damage.wrong(given, damaged, whole)
 
 
 def test_every_kind_of_damage() -> None:
     """A sample of all flips, zeros, cuts and repeats; of frames and lines left out, twice, swapped, from elsewhere."""
-    tried, wrong = found(0.04)
-    print(f"{tried} damages tried")
-    assert [(one.path, one.how, problem) for one, problem in wrong] == []
-    assert tried > 300
+    ends = list(tried(0.0065))
+    print(f"{len(ends)} damages tried")
+    assert [one for one in ends if one[-1]] == []
+    assert len(ends) > 300
 
 
 def test_an_undamaged_folder() -> None:
@@ -51,12 +48,11 @@ def test_an_undamaged_folder() -> None:
     end = damage.opened(damage.given(), None)
     assert end.said == []
     assert {(pending, imbalance) for _, pending, imbalance, _ in end.sums.values()} == {(0, 0)}
-    assert {accepted for accepted, _, _, _ in end.sums.values()} == {22, 7}
+    assert {accepted for accepted, _, _, _ in end.sums.values()} == {22, 7, 11, 5}
 
 
 @pytest.mark.parametrize(("module", "ending"), [(ledger, "ledger"), (checked_json, "catalog"), (checked_json, "lanes")])
 def test_canaries(module: ModuleType, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of text whose checksums say nothing are found out."""
     monkeypatch.setattr(module, "crc32", lambda data: 0)
-    _, wrong = found(1.0 if ending == "lanes" else 0.1, ending=ending)
-    assert wrong
+    assert any(wrong for *_, wrong in tried(1.0 if ending == "lanes" else 0.1, ending))

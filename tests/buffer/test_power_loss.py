@@ -13,7 +13,7 @@ import pytest
 from crash_states import Crash, crashes
 from faulty_disk import File
 from lives import REMOTE, STAMP, FarAndDisk
-from power import Life, Wrong, busy, lived, look, small, survey, wide
+from power import Life, Wrong, busy, lived, look, parting, small, survey, wide
 from recording_disk import RecordingDisk, RecordingWriter
 from side_by_side import PACE, Eager
 
@@ -31,8 +31,13 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("life", "limit", "share", "again"),
-    [(small, 8, 1.0, 0.0), (busy, 8, 0.1, 0.0), (small, 8, 0.006, 0.02)],
-    ids=["every moment of a small life", "a sample of a busy one", "cut again while the first cut is mended"],
+    [(small, 4, 1.0, 0.0), (busy, 8, 0.06, 0.0), (parting, 8, 0.02, 0.0), (small, 8, 0.006, 0.02)],
+    ids=[
+        "every moment of a small life",
+        "a sample of a busy one",
+        "a sample of one with partitions",
+        "cut again while the first cut is mended",
+    ],
 )
 def test_power_cuts(life: Life, limit: int, share: float, again: float) -> None:
     """Each state opens; what was acknowledged is delivered once, the sums are right, names keep their content."""
@@ -50,7 +55,7 @@ def test_power_cuts_of_several_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PACE, Eager)
     disk = lived(wide)
     assert len({path.split("/")[-2] for step, path in disk.steps if step == "write" and path.endswith(".open")}) > 4
-    found = [found for _, found in survey(disk, 1, 8, 0.25)]
+    found = [found for _, found in survey(disk, 1, 8, 0.12)]
     print(f"{len(found)} states looked at")
     assert not any(found)
     assert len(found) > 100
@@ -136,11 +141,13 @@ class ForgetsOutcomes(ForgetsOne):
         (RenamesFirst, small, "unopenable"),
         (ForgetsLedger, small, "unaccounted"),
         (ForgetsOutcomes, busy, "changed"),
+        (ForgetsOutcomes, parting, "changed"),
+        (ForgetsLedger, parting, "doubled"),
     ],
 )
 def test_canaries(disk: type[FarAndDisk], life: Life, sign: str) -> None:
     """A disk that breaks this promise is found out, by this sign."""
-    assert any(getattr(found, sign) for _, found in survey(lived(life, disk()), 1, 8, 0.1))
+    assert any(getattr(found, sign) for _, found in survey(lived(life, disk()), 1, 8, 0.03))
 
 
 def test_canary_of_dice() -> None:

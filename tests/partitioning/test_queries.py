@@ -151,7 +151,7 @@ async def test_control_characters_in_a_query(closing: list[AskingPartition]) -> 
 
 async def test_a_query_that_never_ends(closing: list[AskingPartition], monkeypatch: pytest.MonkeyPatch) -> None:
     """The record at which a query loops is refused, as one without a key; the others have theirs."""
-    overdue(monkeypatch, b'{"a":"loop"}')
+    overdue(monkeypatch, b'0 {"a":"loop"}')  # its query's number, and the record
     step = opened(closing, {"k": '.a | if . == "loop" then last(repeat(1)) else . end'})
     outcome = await outcome_of(step, [b'{"a":"x"}', b'{"a":"loop"}', b'{"a":"y"}'])
     assert [*parted(outcome)] == [0, 2]

@@ -16,7 +16,7 @@ from simulation.life import Simulation
 from simulation.world import Violation
 
 SCRIPT = Path(__file__).with_name("simulate.py")
-SEEDS = 40
+SEEDS = 24
 CANARY_SEEDS = 40
 
 

@@ -109,7 +109,10 @@ class Endpoint:
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked | None:
-    head = await reader.readuntil(b"\r\n\r\n")
+    first = await reader.readexactly(1)
+    if not first.isalpha():
+        return None  # it is no HTTP that the client speaks
+    head = first + await reader.readuntil(b"\r\n\r\n")
     line, *fields = head[:-4].decode("latin-1").split("\r\n")
     method, path, _ = line.split(" ")
     headers = {name.lower(): value for name, _, value in (one.partition(": ") for one in fields)}

@@ -18,12 +18,27 @@ from virtual_time import passed, run
 from firehose.config import Config
 from firehose.contracts import Unavailable
 
+POISON_IN_Z = b'{"p":"z","id":"%s"}\n' % POISON
 Life = Callable[[House], Awaitable[None]]
 APP = {"destinations": [{"type": "folder", "path": f"{OUT}/app"}, {"type": "remote"}]}
 WEB = {"destination": {"type": "remote"}, "transforms": [{"type": "stamp"}]}
 LATE = {"destination": {"type": "folder", "path": f"{OUT}/late"}}
 SECOND_APP = {"destinations": [{"type": "folder", "path": f"{OUT}/app", "prefix": "second/"}, {"type": "remote"}]}
-PLACES = {"app": (OUT.strip("/"), "remote"), "web": ("remote",), "late": (OUT.strip("/"),)}
+BY_KEY = {"type": "folder", "path": f"{OUT}/parted", "prefix": "p=!{partitionKeyFromQuery:p}/"}
+PARTED = {"destinations": [BY_KEY, {"type": "remote"}], "dynamic_partitioning": {"queries": {"p": ".p"}}}
+STAMPED = {
+    **PARTED,
+    "destination": BY_KEY | {"path": f"{OUT}/stamped"},
+    "destinations": None,
+    "transforms": [{"type": "stamp"}],
+}
+PLACES = {
+    "app": (OUT.strip("/"), "remote"),
+    "web": ("remote",),
+    "late": (OUT.strip("/"),),
+    "parted": (OUT.strip("/"), "remote"),
+    "stamped": (OUT.strip("/"),),
+}
 
 
 @cache
@@ -37,9 +52,24 @@ def second() -> Config:
     return configured(app=SECOND_APP, late=LATE)
 
 
+@cache
+def by_key() -> Config:
+    return configured(parted=PARTED, stamped=STAMPED)
+
+
 def lines(word: str, many: int, size: int = 20) -> list[bytes]:
     """Records that no other call with this word makes."""
     return [f"{word}-{number} ".encode().ljust(size, b".") + b"\n" for number in range(many)]
+
+
+def keyed(word: str, keys: str) -> list[bytes]:
+    """The same, one for each letter, which is the partition it belongs to."""
+    return [b'{"p":"%s","id":"%s-%d"}\n' % (key.encode(), word.encode(), at) for at, key in enumerate(keys)]
+
+
+def fresh(stream: str, word: str) -> list[bytes]:
+    """Two records that this stream can take."""
+    return keyed(f"{word}-{stream}", "xy") if stream in ("parted", "stamped") else lines(f"{word}-{stream}", 2)
 
 
 async def busy(house: House) -> None:
@@ -69,6 +99,33 @@ async def busy(house: House) -> None:
     await house.release()
     await house.deliver("app", "web", "late")
     await house.append("app", *lines("m", 1), cursor=7)
+    await house.service.stop()
+
+
+async def parting(house: House) -> None:
+    """Two partitioned streams, of records as they came and of changed ones: cuts of several segments, held, delivered
+    to one of two destinations, full before their time; two kills.
+    """
+    await house.start(by_key())
+    await house.append("parted", *keyed("a", "xyx"), cursor=1)
+    await house.append("stamped", *keyed("b", "xy"))
+    await house.part("parted")
+    await house.append("parted", *keyed("c", "yz"), cursor=2)
+    await house.part("parted", "stamped")
+    await house.append("stamped", *keyed("d", "yy"))
+    await house.kill()
+    await house.start(by_key())
+    await house.append("parted", *keyed("e", "x"), POISON_IN_Z, cursor=3)
+    await house.deliver("stamped")
+    await house.seal("parted")
+    await passed(1)
+    await house.append("parted", *keyed("f", "zx"), cursor=4)
+    await house.append("stamped", *keyed("g", "x" * 200))
+    await house.part("parted")
+    await house.kill()
+    await house.start(by_key())
+    await house.release()
+    await house.deliver("parted", "stamped")
     await house.service.stop()
 
 
@@ -155,7 +212,7 @@ async def _look(house: House, steps: Sequence[Any], found: Found, word: str) -> 
         await house.start(following)
         _check_cursors(house, acknowledged, found)
         for stream in following.streams:
-            new = lines(f"{word}-{stream}", 2)
+            new = fresh(stream, word)
             await house.append(stream, *new, cursor=9000 + len(acknowledged))
             sent.append((stream, new))
             acknowledged.append((stream, new, None))

@@ -16,13 +16,13 @@ from unittest import mock
 sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in (".", "tests", "tests/support")]
 
 from lives import REMOTE, STAMP  # noqa: E402
-from power import Wrong, busy, lived, small, survey, wide  # noqa: E402
+from power import Wrong, busy, lived, parting, small, survey, wide  # noqa: E402
 from side_by_side import PACE, Eager  # noqa: E402
 
 import destinations  # noqa: E402
 import transforms  # noqa: E402
 
-LIVES = {"small": small, "busy": busy, "wide": wide}
+LIVES = {"small": small, "busy": busy, "wide": wide, "parting": parting}
 
 
 def arguments() -> argparse.Namespace:
