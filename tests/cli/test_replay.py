@@ -17,7 +17,7 @@ from valve import Valve, valve
 from whole_service import WholeService
 
 TESTS = 12  # there may be that many in this file
-MANY = 12_000  # letters in small bodies
+MANY = 6_000  # letters in small bodies
 REPLAY = [sys.executable, "-m", "firehose.cli", "dead-letters", "replay"]
 SLOWLY = ("--body-kib", "1")
 SIP_BYTES = 4 * MANY  # of the 14 that a letter has at least

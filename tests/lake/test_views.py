@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lake
@@ -436,8 +437,9 @@ def test_a_wrong_query_is_no_damage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("extension", ["", ".parquet"])
-def test_a_store_that_fails(tmp_path: Path, server: S3Server, extension: str) -> None:
+def test_a_store_that_fails(tmp_path: Path, server: S3Server, extension: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the store that is told of, and no object is taken for damaged, even where damage is skipped."""
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))  # between attempts
     bucket = server.new_bucket()
     configured = parsed(app={"type": "s3", "bucket": bucket, "endpoint_url": server.url, **KEYS})
     content = lake.parquet([{"status": 1}]) if extension else LINES[0]
