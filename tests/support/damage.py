@@ -244,27 +244,33 @@ def wrong(given: Given, damaged: Damaged, whole: End) -> str:
     if end.same(whole):
         return ""
     name = damaged.path.rpartition(".")[0] or damaged.path  # a damaged file is kept under another ending
-    if not any(name in said and "offset" in said for said in end.said) and not _beyond_telling(
-        given.tree, damaged, end
-    ):
+    reported = any(name in said and "offset" in said for said in end.said)
+    if not reported and not _beyond_telling(given.tree, damaged, end, whole):
         return f"not reported: {end.said} {_difference(end, whole)}"
     return _misdelivered(given, damaged, end)
 
 
-def _beyond_telling(tree: Tree, damaged: Damaged, end: End) -> bool:
+def _beyond_telling(tree: Tree, damaged: Damaged, end: End, whole: End) -> bool:
     """A file that grows and has lost whole frames or lines at its end looks as if they had never been written. Of the
-    ledger's the sums tell.
+    ledger's the sums tell, but for those about a partitioned stream's cuts, which are then made anew.
     """
     content = tree[damaged.path] or b""
     ends = list(accumulate(map(len, units(damaged.path, content)), initial=0))
     cut = content.startswith(damaged.content) and len(damaged.content) in ends
     sums = any(imbalance for _, _, imbalance, _ in end.sums.values())
-    return cut and (damaged.path.endswith(".open") or (damaged.path.endswith("/ledger") and sums))
+    streams = {name.strip("/").split("/")[1] for name in _differing(end, whole)}
+    told = sums or (bool(streams) and streams <= PARTITIONED.keys())
+    return cut and (damaged.path.endswith(".open") or (damaged.path.endswith("/ledger") and told))
+
+
+def _differing(end: End, whole: End) -> list[str]:
+    """Names of the objects that only one has, or that have other records."""
+    return sorted(name for name in {*end.objects, *whole.objects} if end.objects.get(name) != whole.objects.get(name))
 
 
 def _difference(end: End, whole: End) -> str:
-    names = sorted(name for name in {*end.objects, *whole.objects} if end.objects.get(name) != whole.objects.get(name))
-    return f"objects {names}, sums {[(k, v, whole.sums.get(k)) for k, v in end.sums.items() if v != whole.sums.get(k)]}"
+    sums = [(key, those, whole.sums.get(key)) for key, those in end.sums.items() if those != whole.sums.get(key)]
+    return f"objects {_differing(end, whole)}, sums {sums}"
 
 
 def _misdelivered(given: Given, damaged: Damaged, end: End) -> str:
