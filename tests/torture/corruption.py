@@ -1,6 +1,7 @@
 """Damage to every byte of every file of a data folder, one at a time, each folder opened and counted.
 
 `python tests/torture/corruption.py --share 0.1` tries a tenth of it. Prints what it found; fails if that is anything.
+All of it takes hours, in any order: Ctrl-C ends it early, and it says how far it came.
 """
 
 from __future__ import annotations
@@ -8,8 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from random import Random
+
+from rich.console import Console
+from rich.progress import track
 
 sys.path[:0] = [str(Path(__file__).parents[2] / folder) for folder in (".", "tests", "tests/support")]
 
@@ -29,12 +34,17 @@ def main() -> int:
     transforms.TABLE.update([STAMP])  # type: ignore[attr-defined]
     given, wrong, tried = damage.given(), 0, Counter[str]()
     whole = damage.opened(given, None)
-    for damaged in damage.damages(given.tree, Random(said.seed), said.share):
-        tried[damaged.path.rpartition("/")[2].rpartition(".")[2]] += 1
-        if problem := damage.wrong(given, damaged, whole):
-            wrong += 1
-            print(f"{damaged.path}, {damaged.how}: {problem}")
-    print(f"{tried.total()} damages tried ({dict(tried)}), {wrong} of them with something wrong")
+    dice = Random(said.seed)
+    possible = list(damage.damages(given.tree, dice, said.share))
+    dice.shuffle(possible)
+    with suppress(KeyboardInterrupt):
+        for damaged in track(possible, "Damages", console=Console(stderr=True)):
+            problem = damage.wrong(given, damaged, whole)
+            tried[damaged.path.rpartition("/")[2].rpartition(".")[2]] += 1
+            if problem:
+                wrong += 1
+                print(f"{damaged.path}, {damaged.how}: {problem}")
+    print(f"{tried.total()} of {len(possible)} damages tried ({dict(tried)}), {wrong} of them with something wrong")
     return 1 if wrong else 0
 
 
