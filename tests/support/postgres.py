@@ -15,7 +15,13 @@ from programs import PATIENCE_SECONDS, Programs, free_port, wait_for
 
 OWNER, OWNER_PASSWORD = "owner", "owner-hush-hush"
 PLACES = (".tools/postgresql/bin", *(str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"))))
-SETTINGS = {"fsync": "off", "shared_buffers": "16MB", "max_connections": "40", "unix_socket_directories": ""}
+SETTINGS = {
+    "fsync": "off",
+    "shared_buffers": "16MB",
+    "max_connections": "40",
+    "unix_socket_directories": "",
+    "dynamic_shared_memory_type": "mmap",  # in its folder: it is killed, and would leave it in the machine's memory
+}
 LOGINS = ("nobody", "postgres")  # it refuses to run as root
 
 
