@@ -17,7 +17,7 @@ from typing import Protocol
 from firehose import observe
 from firehose.buffer import layout
 from firehose.buffer.cut_rows import CutRows, Mapped
-from firehose.buffer.groups import MARK, Cut, Group, hash_of
+from firehose.buffer.groups import Cut, Group, hash_of, lane_of
 from firehose.buffer.outgoing import Outgoing
 from firehose.contracts import Disk, Retry
 from firehose.model import Batch, Outcome, Range, Segment, SegmentKey, Totals
@@ -77,13 +77,13 @@ class Partition:
         self.born = min(self.born, born)
 
     def cut(self) -> Cut:
-        """All of it, named after its first group."""
+        """All of it, named after its first group and all of them."""
         members = sorted(self.groups)
-        stream, lane, first = members[0]
-        mark = f"{lane}{MARK}{hash_of(self.name, self.version)}"
+        stream, _, first = members[0]
+        lane = lane_of(self.name, self.version, members)
         records = sum(group.records for group in self.groups.values())
         oldest = utc(min(group.oldest_ms for group in self.groups.values()))
-        segment = Segment(stream, mark, first, records, self.size_bytes, oldest, self.version)
+        segment = Segment(stream, lane, first, records, self.size_bytes, oldest, self.version)
         return Cut(segment, self.name, {key: self.groups[key].accounted for key in members})
 
 
@@ -113,8 +113,10 @@ class CutOutbox(Outgoing):
     def take(self, segment: Segment, found: list[Group], hurried: bool) -> None:
         """The groups of a segment: some may be in cuts that an earlier process made, or delivered."""
         book, key = self._ledger.book, segment.key
-        placed = dict(book.placed.get((key, self.destination), {}))
-        waiting = {mark for mark, cut in placed.items() if self.destination not in book.delivered.get(cut, {})}
+        placed = {
+            mark: cut for mark, cut in book.placed.get((key, self.destination), {}).items() if not self._is_lost(cut)
+        }
+        waiting = {mark for mark, cut in placed.items() if not self._has_arrived(cut)}
         self._left[key] = waiting
         for group in found:
             mark = hash_of(group.partition, segment.version)
@@ -123,6 +125,18 @@ class CutOutbox(Outgoing):
                 self._gather(mark, segment, group, hurried)
         for mark in sorted(waiting & placed.keys()):
             self._again(book.cuts[placed[mark], self.destination])
+
+    def _has_arrived(self, cut: SegmentKey) -> bool:
+        """As the ledger says; also where it says so no more of the cut, but of a segment that waited for it."""
+        book = self._ledger.book
+        keys = (cut, *book.cuts[cut, self.destination].of)
+        return any(self.destination in book.delivered.get(key, {}) for key in keys)
+
+    def _is_lost(self, cut: SegmentKey) -> bool:
+        """It can never be made again, for a segment of it is gone, and nothing says that it has arrived."""
+        members = self._ledger.book.cuts[cut, self.destination].of
+        files = (layout.file_of(self._data_dir, key) for key in members)
+        return not self._has_arrived(cut) and not all(map(self._disk.exists, files))
 
     def released(self, key: SegmentKey) -> None:
         """A cut is not held any more."""
@@ -233,13 +247,17 @@ class CutOutbox(Outgoing):
         return layout.file_of(self._data_dir, key, layout.OUT)
 
     def _log(self, entry: dict[str, object], segment: Segment, sync: bool = True) -> None:
-        """With the cut itself, where it is the first entry about it; once more where it is delivered: were its one line
-        damaged, its groups would be gathered anew, and arrive twice.
+        """With the cut itself, twice, where it is the first entry about it, and twice that it is delivered: were the
+        one line damaged, its groups would be gathered anew, and arrive twice.
         """
         about = {"s": segment.key, "d": self.destination}
-        told = self._is_durable(segment) and entry["t"] != "delivered"
-        cut = None if told else self._cuts[segment.key].entry()
-        self._ledger.append(*({**one, **about} for one in (cut, entry) if one is not None), sync=sync)
+        lines: tuple[Mapping[str, object], ...] = (entry,)
+        if entry["t"] == "delivered":
+            lines = (entry, self._cuts[segment.key].entry(), entry)
+        elif not self._is_durable(segment):
+            cut = self._cuts[segment.key].entry()
+            lines = (cut, entry, cut)
+        self._ledger.append(*({**one, **about} for one in lines), sync=sync)
 
     def _is_durable(self, segment: Segment) -> bool:
         return (segment.key, self.destination) in self._ledger.book.cuts

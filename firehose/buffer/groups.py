@@ -8,7 +8,8 @@ the mapped file no page beside its own is touched.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Groups of one partition that are delivered together. Its identity is that of its first group."""
+    """Groups of one partition that are delivered together."""
 
     segment: Segment
     partition: str
@@ -51,7 +52,7 @@ class Cut:
 
     @property
     def hash(self) -> str:
-        return self.segment.lane.partition(MARK)[2]
+        return hash_of(self.partition, self.segment.version)
 
     def entry(self) -> dict[str, Any]:
         """As the ledger keeps it, beside key and destination."""
@@ -68,6 +69,13 @@ class Cut:
         segment = Segment(*key, entry["n"], entry["b"], utc(entry["at"]), entry["v"])
         of = {(key[0], lane, first): n for lane, groups in entry["of"].items() for first, n in groups}
         return Cut(segment, entry["p"], of)
+
+
+def lane_of(partition: str, version: int, members: Sequence[SegmentKey]) -> str:
+    """The lane in a cut's name. It tells of which segments the cut has groups: was that forgotten, a cut that is made
+    anew of others is another one, and takes no name, and so no object's place, from the first.
+    """
+    return f"{members[0][1]}{MARK}{hash_of(json.dumps([partition, *members]), version)}"
 
 
 def is_cut(key: SegmentKey) -> bool:

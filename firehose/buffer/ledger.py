@@ -10,7 +10,8 @@ that knows nothing of cuts must not take their segments for undelivered. The oth
     cut        s, d, of: {lane: [[first, records accounted for], ...]}, n: records, b: bytes, at: arrival of the oldest
                in ms, v: version, p: partition
                                              groups of these segments go together for all time; `s` is the cut's own,
-                                             and stands for a segment in all other entries; said again when delivered
+                                             and stands for a segment in all other entries; said twice, and once more
+                                             when delivered, which is said twice of a cut
     held       s, d, why                     set aside until a person releases it
     released   s, d
     memo       s, d, note                    what a destination asked us to remember about it
@@ -145,19 +146,22 @@ class Book:
             key, destination = place
             cut = self.cuts.pop(place)
             for member in cut.of:
-                self.placed[member, destination].pop(cut.hash, None)
-                if not self.placed[member, destination]:
+                placed = self.placed[member, destination]
+                if placed.get(cut.hash) == key:  # and not one that was made in its place
+                    del placed[cut.hash]
+                if not placed:
                     del self.placed[member, destination]
-            self.delivered[key].pop(destination)
+            self.delivered[key].pop(destination, None)
             if not self.delivered[key]:
                 del self.delivered[key]
+            self._end(place)
 
     def _is_over(self, place: Place, gone: set[SegmentKey]) -> bool:
-        """That a segment is not known as parted says nothing: the line that said so may be damaged."""
-        key, destination = place
-        return destination in self.delivered.get(key, {}) and all(
-            member in gone or destination in self.delivered.get(member, {}) for member in self.cuts[place].of
-        )
+        """That a segment is not known as parted says nothing, nor that the cut is not known as delivered: what said so
+        may be damaged.
+        """
+        destination = place[1]
+        return all(member in gone or destination in self.delivered.get(member, {}) for member in self.cuts[place].of)
 
     def files(self) -> set[SegmentKey]:
         """Segments whose files may be gone by now."""
@@ -170,7 +174,9 @@ class Book:
         return FORMAT if self.parted or self.cuts else WITHOUT_CUTS
 
     def folded(self) -> Iterator[dict[str, Any]]:
-        """Entries that make an equal book."""
+        """Entries that make an equal book. Where rows would be gathered anew, and arrive twice, were a single line
+        damaged, it comes twice.
+        """
         rest = defaultdict(Totals, self.totals)
         for key, destinations in chain(self.delivered.items(), self.parted.items()):
             for destination, totals in destinations.items():
@@ -180,16 +186,12 @@ class Book:
         for key, destinations in self.parted.items():
             for destination, totals in destinations.items():
                 yield {"t": "parted", "s": key, "d": destination, "n": totals.to_json()}
-                if (end := self.delivered.get(key, {}).get(destination)) is not None:
-                    # The cuts may be forgotten: were its one line damaged, its rows would be gathered anew.
-                    yield {"t": "delivered", "s": key, "d": destination, "n": end.to_json()}
-        for (key, destination), cut in self.cuts.items():
+        for (key, destination), cut in chain(self.cuts.items(), self.cuts.items()):
             yield {**cut.entry(), "s": key, "d": destination}
         for key, destinations in self.delivered.items():
             for destination, totals in destinations.items():
-                if (again := self.cuts.get((key, destination))) is not None:  # as when it was delivered
-                    yield {**again.entry(), "s": key, "d": destination}
-                yield {"t": "delivered", "s": key, "d": destination, "n": totals.to_json()}
+                end = {"t": "delivered", "s": key, "d": destination, "n": totals.to_json()}
+                yield from (end, end) if is_cut(key) or destination in self.parted.get(key, {}) else (end,)
         for stream, origins in self.origins.items():
             yield {"t": "origins", "stream": stream, "o": origins}
         for (key, destination), why in self.held.items():

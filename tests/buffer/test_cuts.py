@@ -434,6 +434,142 @@ def test_each_damaged_line_where_one_destination_has_everything() -> None:
     run(whole())
 
 
+class LostAnswers(Objects):
+    """Stores, and then nobody hears of it."""
+
+    loses = True
+
+    async def deliver(self, batch: Batch, memo: Memo) -> Receipt:
+        receipt = await Objects.deliver(self, batch, memo)
+        if self.loses:
+            raise Retry("the answer was lost")
+        return receipt
+
+
+def damaged_lines(buffer: PartedBuffer, *chosen: bytes) -> int:
+    """Damages each line of the ledger in which all these bytes are; how many."""
+    lines = buffer.disk.read(LEDGER).splitlines(keepends=True)
+    hit = [number for number, line in enumerate(lines) if all(one in line for one in chosen)]
+    for number in hit:
+        buffer.disk.flip(LEDGER, sum(map(len, lines[:number])) + 20)
+    return len(hit)
+
+
+def test_each_damaged_line_where_the_answer_was_lost() -> None:
+    """A cut is stored, and the process ends before it hears of that. Whichever line is damaged then, before a fold and
+    behind it: it is the same cut that is delivered again.
+    """
+
+    async def opened(damaged: int, folded: bool) -> bool:
+        buffer = PartedBuffer()
+        buffer.thresholds = Thresholds(4, 600, buffer.limits.limit_bytes)
+        buffer.far["far"] = far = LostAnswers()
+        await buffer.start()
+        await buffer.put(b"a1", b"b1")
+        await buffer.put(b"a2")
+        await passed(3)
+        assert objects(buffer) == [[b"a1", b"a2"]]
+        if folded:
+            await buffer.crash(power=False)
+        await buffer._end_tasks()
+        lines = buffer.disk.read(LEDGER).splitlines(keepends=True)
+        buffer.disk.flip(LEDGER, sum(map(len, lines[:damaged])) + 20)
+        far.loses = False
+        await buffer.crash(power=False)
+        await buffer.put(b"a3")
+        await buffer.flush()
+        assert objects(buffer) == [[b"a1", b"a2"], [b"a3"], [b"b1"]], lines[damaged]
+        assert buffer.paths(layout.SEALED) == []
+        for task in buffer.tasks:
+            task.cancel()
+        return damaged + 1 < len(lines)
+
+    async def whole(folded: bool) -> None:
+        damaged = 1
+        while await opened(damaged, folded):
+            damaged += 1
+        assert damaged >= 5
+
+    for folded in (False, True):
+        run(whole(folded))
+
+
+def test_a_cut_made_anew_of_others_takes_nobodys_place() -> None:
+    """All lines about a cut are damaged, one of its segments is gone, and another one came: what is made of these has
+    as many records as the first had, and is another object.
+    """
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        buffer.thresholds = Thresholds(4, 600, buffer.limits.limit_bytes)
+        await buffer.put(b"a1", b"b1")
+        await buffer.put(b"a2")
+        await buffer.idle()
+        assert objects(buffer) == [[b"a1", b"a2"]]
+        await buffer._end_tasks()
+        assert damaged_lines(buffer, b'"of"') == 3
+        await buffer.crash(power=False)
+        await buffer.put(b"a3")
+        await buffer.flush()
+        assert objects(buffer) == [[b"a1", b"a2"], [b"a1", b"a3"], [b"b1"]]
+        assert buffer.paths(layout.SEALED) == []
+
+    in_buffer(scenario)
+
+
+@pytest.mark.parametrize("said_of_the_cut", [1, 2])
+def test_no_segment_waits_for_one_that_is_gone(said_of_the_cut: int) -> None:
+    """A cut is delivered, and one of its segments gone. Is a line damaged that says so, the other is not delivered
+    again; are both, it is, and does not wait for the first for ever.
+    """
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        buffer.thresholds = Thresholds(4, 600, buffer.limits.limit_bytes)
+        await buffer.put(b"a1")
+        await buffer.put(b"a2", b"b2")
+        await buffer.idle()
+        assert (objects(buffer), len(buffer.paths(layout.SEALED))) == ([[b"a1", b"a2"]], 1)
+        await buffer.crash(power=False)  # the next process folds, and forgets the first
+        await buffer._end_tasks()
+        lines = [line for line in buffer.disk.read(LEDGER).splitlines(keepends=True) if b"#" in line]
+        ends = [line for line in lines if b'"delivered"' in line]
+        assert len(ends) == 2
+        for line in ends[:said_of_the_cut]:
+            buffer.disk.flip(LEDGER, buffer.disk.read(LEDGER).index(line) + 20)
+        await buffer.crash(power=False)
+        await buffer.flush()
+        again = [[b"a2"]] if said_of_the_cut == 2 else []
+        assert objects(buffer) == [[b"a1", b"a2"], *again, [b"b2"]]
+        assert buffer.paths(layout.SEALED) == []
+        assert buffer.shelf.standings()[STREAM, "far"].pending == 0
+        await buffer.crash(power=False)
+        assert buffer.shelf.ledger.book.cuts == {}
+
+    in_buffer(scenario)
+
+
+def test_a_segment_that_has_arrived_says_so_of_its_cuts() -> None:
+    """Both lines are damaged that say so of a cut, while the first of its segments is still owed elsewhere, which needs
+    its file: the second does not deliver the cut again, nor wait for it.
+    """
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        buffer.thresholds = Thresholds(4, 600, buffer.limits.limit_bytes)
+        buffer.far["near"].always = Retry("busy")
+        await buffer.put(b"a1")
+        await buffer.put(b"a2", b"b2")
+        await passed(5)
+        assert objects(buffer) == [[b"a1", b"a2"]]
+        await buffer._end_tasks()
+        assert damaged_lines(buffer, b'"delivered"', b"#", b'"far"') == 2
+        buffer.far["near"].always = None
+        await buffer.crash(power=False)
+        await buffer.flush()
+        assert objects(buffer) == objects(buffer, "near") == [[b"a1", b"a2"], [b"b2"]]
+        assert buffer.paths(layout.SEALED) == []
+
+    in_buffer(scenario, BOTH)
+
+
 def test_an_outcome_lost_meanwhile_is_made_anew() -> None:
     """A cut whose durable outcome is gone from under the process waits for it to be made again."""
 

@@ -16,7 +16,7 @@ from parted import PartedBuffer, name_of
 from virtual_time import VirtualRuntime, run
 
 from firehose.buffer import layout
-from firehose.buffer.groups import hash_of
+from firehose.buffer.groups import lane_of
 from firehose.buffer.ledger import read_book
 from firehose.catalogue import Catalogue
 from firehose.model import Segment, Totals
@@ -160,10 +160,10 @@ def test_partitions_without_their_records() -> None:
         ((key, _),) = buffer.shelf.ledger.book.held
         assert buffer.shelf.release(key) == ["far"]
         await buffer.flush()
-        stored = buffer.far["far"].stored
+        stored, members = buffer.far["far"].stored, [(STREAM, LANE_4, first) for first in (0, 3)]
         assert stored == {
             f"app/{LANE_4}#b653535d9287ada6/{0:020d}{name_of(b'a')}": [b"a1", b"a22"],
-            f"app/{LANE_4}#{hash_of(name_of(b'b'), 1)}/{0:020d}{name_of(b'b')}": [b"b1", b"b2"],
+            f"app/{lane_of(name_of(b'b'), 1, members)}/{0:020d}{name_of(b'b')}": [b"b1", b"b2"],
         }
         standing = buffer.shelf.standings()[STREAM, "far"]
         assert (standing.totals.delivered, standing.pending) == (6, 0)

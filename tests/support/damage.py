@@ -255,7 +255,9 @@ def _beyond_telling(tree: Tree, damaged: Damaged, end: End, whole: End) -> bool:
     ledger's the sums tell, but for those about a partitioned stream's cuts, which are then made anew.
     """
     content = tree[damaged.path] or b""
-    ends = list(accumulate(map(len, units(damaged.path, content)), initial=0))
+    ends = set(accumulate(map(len, units(damaged.path, content)), initial=0))
+    if damaged.path.endswith("/ledger"):
+        ends |= {end - 1 for end in ends}  # a line is whole without the sign of its end
     cut = content.startswith(damaged.content) and len(damaged.content) in ends
     sums = any(imbalance for _, _, imbalance, _ in end.sums.values())
     streams = {name.strip("/").split("/")[1] for name in _differing(end, whole)}
