@@ -7,7 +7,8 @@ what the damage did not touch.
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -49,6 +50,11 @@ class Damaged:
     how: str
     content: bytes
     touched: tuple[int, int]  # the range of the original whose frames may be lost
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """The file's, and what befell it."""
+        return self.path.rpartition("/")[2].rpartition(".")[2], re.sub(r"[\d/]\S* ?", "", self.how).rstrip()
 
 
 @dataclass(slots=True)
@@ -131,12 +137,17 @@ def _files(disk: FarAndDisk, folder: str = "") -> Iterator[tuple[str, bytes | No
 
 
 def damages(tree: Tree, dice: Random, share: float) -> Iterator[Damaged]:
-    """A share of the flips of each byte of each file under the data folder, and of all else that can be done to it."""
+    """A share of the flips of each byte of each file under the data folder, and of all else that can be done to it: of
+    each kind of damage to each kind of file at least one.
+    """
     ours = {path: content for path, content in tree.items() if content and path.startswith(DATA)}
+    by_kind = defaultdict[tuple[str, str], list[Damaged]](list)
     for path, content in ours.items():
         for damaged in [*_bytes(path, content, dice), *_units(path, content), *_others(path, ours)]:
-            if damaged.content != content and dice.random() < share:
-                yield damaged
+            if damaged.content != content:
+                by_kind[damaged.kind].append(damaged)
+    for alike in by_kind.values():
+        yield from dice.sample(alike, max(1, round(share * len(alike))))
 
 
 def _bytes(path: str, content: bytes, dice: Random) -> Iterator[Damaged]:

@@ -40,7 +40,7 @@ def main() -> int:
     with suppress(KeyboardInterrupt):
         for damaged in track(possible, "Damages", console=Console(stderr=True)):
             problem = damage.wrong(given, damaged, whole)
-            tried[damaged.path.rpartition("/")[2].rpartition(".")[2]] += 1
+            tried[damaged.kind[0]] += 1
             if problem:
                 wrong += 1
                 print(f"{damaged.path}, {damaged.how}: {problem}")
