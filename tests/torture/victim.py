@@ -123,9 +123,9 @@ class Victim:
         """What a crash of a service with many lanes would have left, while this one is down."""
         self._left.update(leave(self.folder / "data", "app", lanes, self.dice))
 
-    def open_files(self) -> int:
-        """How many open files lie in its buffer: a recovery seals them one by one."""
-        return len(self._buffered("app/*/*.open"))
+    def open_files(self) -> set[Path]:
+        """The open files in its buffer: a recovery seals them one by one."""
+        return set(self._buffered("app/*/*.open"))
 
     # What it says.
 
