@@ -51,7 +51,6 @@ from firehose.letters.retention import Retention
 from firehose.model import SegmentKey
 from firehose.partitions import ActivePartitions
 from firehose.runtime import Runtime
-from firehose.time_slices import ask_for_long_slices
 
 Message = dict[str, Any]
 LEDGER_THREADS = 4
@@ -411,7 +410,6 @@ def live() -> None:
     protocol_out = os.dup(1)
     os.dup2(2, 1)
     allocator.keep_what_is_loaded()
-    ask_for_long_slices()  # nobody waits for a delivery as clients do for their answers
     uvloop.run(_serve(protocol_out))
 
 
