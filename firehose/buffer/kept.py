@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from firehose.buffer import frame, layout, outcome, places
+import numpy as np
+import pyarrow as pa
+
+from firehose.buffer import layout, outcome, places, reading
+from firehose.buffer.places import Places
 from firehose.contracts import Disk
-from firehose.model import Outcome, SegmentKey
+from firehose.model import PLACE, Outcome, SegmentKey
 from firehose.rows import is_bare
 
 
@@ -32,20 +36,23 @@ class Outcomes:
         if found is None and self.disk.exists(path):
             self.report(f"{path}: the outcome at offset 0 is damaged, and is made anew from the segment")
         if found is not None and key not in self.checked and _are_bare(found):
-            if self._readable(key) != sum(one.rows.num_rows + len(one.refused) + len(one.dropped) for one in found):
-                self.report(f"{path}: some of the records that it was made of are damaged now; it is made anew")
+            if not self._lie_where_they_lay(key, found):
+                self.report(f"{path}: some of its records are damaged now, or lie elsewhere; it is made anew")
                 return None
             self.checked.add(key)
         return found
 
-    def _readable(self, key: SegmentKey) -> int:
-        """How many of the segment's records can be read."""
+    def _lie_where_they_lay(self, key: SegmentKey, outcomes: Sequence[Outcome]) -> bool:
+        """Whether all of the segment's records can be read, each at its place: damage may have moved a good frame."""
         view = self.disk.view(layout.file_of(self.data_dir, key))
-        try:
-            found = frame.scan(view.buffer, frame.seed(key[1]), key[2])
-            return sum(item.count for item in found if isinstance(item, frame.Frame))
-        finally:
-            view.close()
+        none = (np.zeros(0, np.int64),) * 2
+        found = zip(none, *_places(reading.slices(view, key, with_places=True)), strict=True)
+        numbers, at = map(np.concatenate, found)
+        if len(numbers) != sum(one.rows.num_rows + len(one.refused) + len(one.dropped) for one in outcomes):
+            return False
+        known = np.full(numbers.max(initial=-1) + 1, -1)
+        known[numbers] = at
+        return all(_lie_there(one.rows, known) for one in outcomes if is_bare(one.rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +77,13 @@ class Whole:
 
 def _are_bare(outcomes: Sequence[Outcome]) -> bool:
     return any(is_bare(one.rows) for one in outcomes)
+
+
+def _places(slices: Iterator[pa.RecordBatch]) -> Iterator[tuple[Places, Places]]:
+    for rows in slices:
+        yield rows.column("row").to_numpy().astype(np.int64), rows.column(PLACE).to_numpy()
+
+
+def _lie_there(rows: pa.RecordBatch, known: Places) -> bool:
+    numbers = rows.column("row").to_numpy()
+    return bool(numbers.max(initial=-1) < len(known) and np.array_equal(known[numbers], rows.column(PLACE).to_numpy()))

@@ -359,6 +359,34 @@ def test_damage_to_a_segment_whose_rows_are_parted() -> None:
     run(scenario())
 
 
+def test_records_of_parted_rows_that_lie_elsewhere_now() -> None:
+    """Where damage has moved whole frames, all of them can be read, but not where the outcome says: it is made anew."""
+
+    async def scenario() -> None:
+        buffer = PartedBuffer()
+        buffer.leave_records_as_they_come()
+        buffer.far["far"].script = [Refused("not yet")] * 2
+        await buffer.start()
+        for records in ((b"a1" * 20, b"b1" * 20), (b"a2" * 20, b"c2" * 20)):
+            await buffer.appender.append(batch(*records))
+        await buffer.appender.seal()
+        await buffer.flush()
+        (path,) = buffer.paths(layout.SEALED)
+        await buffer._end_tasks()
+        buffer.disk.put(path, bytes(64) + buffer.disk.read(path))
+        await buffer.crash(power=False)
+        for key, _ in list(buffer.shelf.ledger.book.held):
+            buffer.shelf.release(key)
+        await buffer.flush()
+        await passed(60)
+        assert objects(buffer) == [[b"a1" * 20, b"a2" * 20], [b"b1" * 20], [b"c2" * 20]]
+        assert any("made anew" in report for report in buffer.reports)
+        assert buffer.paths(layout.SEALED) == []
+        buffer.check_sums()
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("folded", [False, True])
 def test_each_damaged_line_of_the_ledger(folded: bool) -> None:
     """Whichever line a restart cannot read, before a fold or behind it: it is told, rows arrive once, in the cuts that
