@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import Protocol
 
 from firehose import observe
@@ -97,6 +98,7 @@ class CutOutbox(Outgoing):
     made: int = 0  # cuts, since the delivery half began
     _open: dict[str, Partition] = field(default_factory=dict)  # by hash
     _cuts: dict[SegmentKey, Cut] = field(default_factory=dict)  # made and not delivered
+    _lost: dict[SegmentKey, bool] = field(default_factory=dict)  # of those that an earlier process made
     _left: dict[SegmentKey, set[str]] = field(default_factory=dict)  # of each segment taken: groups not delivered
     _ending: set[SegmentKey] = field(default_factory=set)  # segments of which a cut was the last that was owed
     _active: Counter[str] = field(default_factory=Counter)  # partitions, open or cut, by how many of these
@@ -129,14 +131,17 @@ class CutOutbox(Outgoing):
     def _has_arrived(self, cut: SegmentKey) -> bool:
         """As the ledger says; also where it says so no more of the cut, but of a segment that waited for it."""
         book = self._ledger.book
-        keys = (cut, *book.cuts[cut, self.destination].of)
+        keys = chain((cut,), book.cuts[cut, self.destination].of)
         return any(self.destination in book.delivered.get(key, {}) for key in keys)
 
     def _is_lost(self, cut: SegmentKey) -> bool:
-        """It can never be made again, for a segment of it is gone, and nothing says that it has arrived."""
-        members = self._ledger.book.cuts[cut, self.destination].of
-        files = (layout.file_of(self._data_dir, key) for key in members)
-        return not self._has_arrived(cut) and not all(map(self._disk.exists, files))
+        """It can never be made again, for a segment of it is gone, and nothing says that it has arrived. The disk is
+        asked once for each cut, not for each of its segments.
+        """
+        if cut not in self._lost:
+            files = (layout.file_of(self._data_dir, key) for key in self._ledger.book.cuts[cut, self.destination].of)
+            self._lost[cut] = not self._has_arrived(cut) and not all(map(self._disk.exists, files))
+        return self._lost[cut]
 
     def released(self, key: SegmentKey) -> None:
         """A cut is not held any more."""
