@@ -18,6 +18,7 @@ from firehose.contracts import Lock, View, Writer
 from firehose.model import Stored
 
 PAGE = mmap.PAGESIZE
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)  # of all refusals, those that say so
 CHUNKS_PER_CALL = 512  # under every system's IOV_MAX
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
@@ -51,7 +52,15 @@ class LocalDisk:
         return os.stat(path).st_size
 
     def exists(self, path: str) -> bool:
-        return os.path.exists(path)
+        try:
+            os.stat(path)
+        except ValueError:  # a name that no file can have
+            return False
+        except OSError as error:
+            if error.errno in NOT_THERE:
+                return False
+            raise
+        return True
 
     def read(self, path: str) -> bytes:
         with open(path, "rb") as file:

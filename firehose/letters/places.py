@@ -86,9 +86,9 @@ def named(
 
 def _local(path: str, disk: Disk) -> tuple[Shelf, str]:
     """Of a file, its folder and its name."""
-    if not disk.exists(path):
-        raise Unreadable(f"{path}: there is no such folder or file")
     try:
+        if not disk.exists(path):
+            raise Unreadable(f"{path}: there is no such folder or file")
         disk.list(path)
     except NotADirectoryError:
         folder, name = posixpath.split(path)

@@ -87,6 +87,20 @@ def test_missing_things(place: tuple[Disk, str]) -> None:
             call(f"{root}/none")
 
 
+def test_what_cannot_be_looked_at_is_not_called_gone(tmp_path: Path) -> None:
+    """A name that nothing can have is not there; where the disk refuses the look, that is an error and not a no: a
+    start that took a ledger for gone would write an empty one over it.
+    """
+    disk, root = LocalDisk(), str(tmp_path)
+    write(disk, f"{root}/file")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("none")
+    for name in ("none", "file/below", "dangling", "a" * 300, "nul\0"):
+        assert not disk.exists(f"{root}/{name}")
+    with pytest.raises(OSError, match="symbolic links"):
+        disk.exists(f"{root}/loop")
+
+
 def test_reopen_cuts_and_appends(place: tuple[Disk, str]) -> None:
     """A file reopened is cut where it was told and grows from there."""
     disk, root = place
