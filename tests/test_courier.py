@@ -322,16 +322,16 @@ async def test_process_that_cannot_start_says_why_and_is_tried_again(site: Site)
     """A ledger of a later release keeps the process from starting: the reason is there to be told and logged, the
     wait grows, and mending it is enough.
     """
-    ledger, said = site.root / "data/ledger", b'{"ledger":4}'
+    ledger, said = site.root / "data/ledger", b'{"ledger":5}'
     ledger.write_bytes(b"%08x %s\n" % (crc32(said), said))
     process = Process(site.config(), site.asked)
     with structlog.testing.capture_logs() as logs:
         await process.start()
         await site.seal(process, "a")
         await site.until(lambda: process.restarts >= 1)
-    assert "format version 4" in process.trouble
+    assert "format version 5" in process.trouble
     died = [line for line in logs if line["event"] == "delivery.died"]
-    assert "format version 4" in died[0]["why"]
+    assert "format version 5" in died[0]["why"]
     ledger.unlink()
     await site.until(lambda: site.delivered() == ["a"])
     assert process.trouble == ""
@@ -499,12 +499,12 @@ async def test_inline_start_does_not_wait_for_the_lock(site: Site) -> None:
 
 async def test_inline_that_cannot_start_says_why_and_is_tried_again(site: Site) -> None:
     """What keeps the delivery half from starting does not keep the service from taking records."""
-    ledger, said = site.root / "data/ledger", b'{"ledger":4}'
+    ledger, said = site.root / "data/ledger", b'{"ledger":5}'
     ledger.write_bytes(b"%08x %s\n" % (crc32(said), said))
     half = inline(site)
     await half.start()
     await site.seal(half, "a")
-    await site.until(lambda: "format version 4" in half.trouble)
+    await site.until(lambda: "format version 5" in half.trouble)
     ledger.unlink()
     await site.until(lambda: site.delivered() == ["a"])
     await half.stop(PATIENCE_SECONDS)

@@ -406,10 +406,10 @@ def test_newer_ledger_is_refused_by_name(tmp_path: Path) -> None:
         async with house.delivering():
             pass
         ledger = tmp_path / "data/ledger"
-        said = b'{"ledger":4}'
+        said = b'{"ledger":5}'
         ledger.write_bytes(b"%08x %s\n" % (crc32(said), said))
         half = house.half()
-        with pytest.raises(NewerFormat, match="format version 4"):
+        with pytest.raises(NewerFormat, match="format version 5"):
             await half.start(False)
         await half.close()
         assert ledger.read_bytes().endswith(said + b"\n"), "it is left as it was"

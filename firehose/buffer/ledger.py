@@ -1,9 +1,10 @@
 """The delivery half's own log: what was delivered where, what is held, totals, cursors.
 
 One file, `<data_dir>/ledger`, of text lines, each `<CRC-32 of the rest, 8 hex digits> <number of the line> <JSON>\\n`
-(in format 1 without the number). The first, number 0, says `{"ledger": 2}`, or 3 where segments are parted: a release
-that knows nothing of cuts must not take their segments for undelivered. The others, by their key `t` (`s` is
-[stream, lane, first], `d` a destination's name):
+(in format 1 without the number). The first, number 0, says `{"ledger": 2}`, or 4 where segments are parted: a release
+that knows nothing of cuts must not take their segments for undelivered, nor one that names cuts otherwise (format 3)
+make them anew under its own names. The others, by their key `t` (`s` is [stream, lane, first], `d` a destination's
+name):
 
     delivered  s, d, n: totals, o: origins of the segment, see `frame`
     parted     s, d, n: totals so far        its rows go on by partition: it is delivered when all their cuts are
@@ -44,7 +45,7 @@ from firehose.buffer.groups import Cut, is_cut
 from firehose.contracts import Disk, Writer
 from firehose.model import NewerFormat, SegmentKey, Totals
 
-FORMAT = 3
+FORMAT = 4
 WITHOUT_CUTS = 2
 FOLD_BYTES = 4 * 1024 * 1024
 Place = tuple[SegmentKey, str]  # a segment at a destination

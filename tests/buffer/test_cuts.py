@@ -684,7 +684,7 @@ def test_an_older_release_refuses_only_what_it_would_misread() -> None:
         assert format_said(buffer) == b'{"ledger":2}'
         await buffer.put(b"a1")
         await buffer.idle()
-        assert format_said(buffer) == b'{"ledger":3}'
+        assert format_said(buffer) == b'{"ledger":4}'
         await buffer.flush()
         buffer.shelf.ledger.fold()
         assert format_said(buffer) == b'{"ledger":2}'

@@ -218,8 +218,8 @@ def test_lines_of_format_1() -> None:
 def test_newer_format_is_refused() -> None:
     """A ledger of a later release is refused by name."""
     disk = FaultyDisk()
-    disk.put(PATH, module._line(0, {"ledger": 4}))
-    with pytest.raises(NewerFormat, match="/ledger has format version 4, this release reads up to 3"):
+    disk.put(PATH, module._line(0, {"ledger": 5}))
+    with pytest.raises(NewerFormat, match="/ledger has format version 5, this release reads up to 4"):
         opened(disk)
 
 
