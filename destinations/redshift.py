@@ -163,7 +163,7 @@ class Redshift:
                 await self._at_work(self._options.copy_timeout_seconds, partial(self._load, staged))
         except Retry as failure:
             if failure.code == MISSING:
-                await self._threads.run(partial(memo.write, json.dumps({"staged": None})))
+                await self._threads.run(partial(_forget, memo))
             raise
         await self._clean(staged)
         return staged.receipt
@@ -201,9 +201,9 @@ class Redshift:
 
     def _remembered(self, memo: Memo) -> Receipt | None:
         """What was staged before, as it would be now, and is not known to be gone."""
-        notes = [json.loads(note) for note in memo.read()]
-        known = [note["staged"] for note in notes if "staged" in note]
-        if not known or known[-1] is None or known[-1]["as"] != self._options.staged_as():
+        known = [json.loads(note)["staged"] for note in _of_staging(memo)]
+        if not known or known[-1]["as"] != self._options.staged_as():
+            _forget(memo)
             return None
         return Receipt(tuple(known[-1]["objects"]), known[-1]["sent_bytes"])
 
@@ -263,3 +263,13 @@ class Redshift:
         way_out = WAYS_OUT.get(failed.code, "")
         reason = f"{self._options.shown}: {failed}" + (f"; {way_out}" if way_out else "")
         return Retry(self._hidden.out_of(reason), code=f"Redshift.{failed.code}")
+
+
+def _of_staging(memo: Memo) -> list[str]:
+    return [note for note in memo.read() if "staged" in json.loads(note)]
+
+
+def _forget(memo: Memo) -> None:
+    """What was staged is gone, or is not what would be staged now."""
+    for note in _of_staging(memo):
+        memo.forget(note)

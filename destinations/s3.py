@@ -37,6 +37,7 @@ Acl = Literal[
     "bucket-owner-full-control",
 ]
 PartMib = Annotated[float, Field(ge=5, le=1024)]  # S3 takes no smaller part, the last one aside
+REMEMBERED = 64  # uploads of one object that the store does not let us abort; older ones are its lifecycle rule's
 OWN_HEADERS = {"storage_class": "StorageClass", "acl": "ACL", "kms_key_id": "SSEKMSKeyId"}
 
 # Answers that no repetition changes, and codes among them that are mended from outside, or by a new upload, after all.
@@ -295,36 +296,51 @@ def _code(failed: aws.Failed) -> str | None:
 
 
 class Uploads:
-    """The multipart uploads of one object that its segment's memo knows of."""
+    """The multipart uploads of one object that its segment's memo knows of.
+
+    Of each there is a note before it is begun; one with its id takes that one's place, and goes once it is aborted. So
+    the notes stay few, however often a delivery fails.
+    """
 
     def __init__(self, memo: Memo, name: str) -> None:
         self._memo = memo
         self._name = name
         notes = [json.loads(note) for note in memo.read()]
-        mine = [note["upload"] for note in notes if note.get("name") == name]
-        ended = {note.get("ended") for note in notes}
-        self._left = [upload for upload in mine if upload not in ended]
+        self._left = [note["upload"] for note in notes if note.get("name") == name]
         # One was begun, perhaps, and nobody was told its id.
-        self.in_doubt = sum(note.get("beginning") == name for note in notes) > len(mine)
+        self.in_doubt = any(note.get("beginning") == name for note in notes)
 
     def left(self) -> list[str]:
         """Begun, and not known to have ended."""
         return list(self._left)
 
     def beginning(self) -> None:
-        self._memo.write(json.dumps({"beginning": self._name}))
+        if not self.in_doubt:
+            self._memo.write(self._beginning)
 
     def begun(self, upload: str) -> None:
         self._left.append(upload)
-        self._memo.write(json.dumps({"upload": upload, "name": self._name}))
+        self._memo.write(self._begun(upload))
+        if not self.in_doubt:
+            self._memo.forget(self._beginning)
+        if len(self._left) > REMEMBERED:
+            self.aborted(self._left[0])
 
     def completed(self, upload: str) -> None:
         """Needs no note: what follows is the segment's commit."""
         self._left.remove(upload)
 
     def aborted(self, upload: str) -> None:
-        self._left = [one for one in self._left if one != upload]
-        self._memo.write(json.dumps({"ended": upload}))
+        if upload in self._left:
+            self._left.remove(upload)
+            self._memo.forget(self._begun(upload))
+
+    @property
+    def _beginning(self) -> str:
+        return json.dumps({"beginning": self._name})
+
+    def _begun(self, upload: str) -> str:
+        return json.dumps({"upload": upload, "name": self._name})
 
 
 def pieces(chunks: Iterable[Piece], first_bytes: int, then_bytes: int) -> Iterator[tuple[bytearray, bool]]:

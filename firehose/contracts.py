@@ -101,6 +101,12 @@ class Memo(Protocol):
         """Durable when it returns. Raises `Retry` where the disk fails."""
         ...
 
+    def forget(self, note: str) -> None:
+        """Takes back one that is of no use any more; no harm where there is none. A crash may bring it back. Raises
+        `Retry` where the disk fails.
+        """
+        ...
+
 
 class Outbox(Protocol):
     """All that the delivery half sees of the buffer; one for each destination of a stream.

@@ -67,3 +67,7 @@ class Notes:
 
     def write(self, note: str) -> None:
         self.written.append(note)
+
+    def forget(self, note: str) -> None:
+        if note in self.written:
+            self.written.remove(note)

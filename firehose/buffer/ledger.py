@@ -15,7 +15,7 @@ name):
                                              when delivered, which is said twice of a cut
     held       s, d, why                     set aside until a person releases it
     released   s, d
-    memo       s, d, note                    what a destination asked us to remember about it
+    memo       s, d, note                    what a destination asked us to remember about it; with `gone`: no longer
     trying     s, d                          an attempt begins  } marks; not synced: only the
     resting    s, d                          it was survived    } death of a process makes them count
     deaths     s, d, n                       deaths in a row of the delivery process while it was being tried
@@ -116,7 +116,7 @@ class Book:
             self.held.pop(place, None)
             self.deaths.pop(place, None)
         elif kind == "memo":
-            self.memos[place].append(entry["note"])
+            self._note(place, entry["note"], bool(entry.get("gone")))
         elif kind == "trying":
             self.trying.add(place)
         elif kind == "resting":
@@ -128,6 +128,14 @@ class Book:
     def _add_origins(self, stream: str, origins: dict[str, Any]) -> None:
         if origins:
             self.origins[stream] = newest(self.origins[stream], origins)
+
+    def _note(self, place: Place, note: str, gone: bool) -> None:
+        if not gone:
+            self.memos[place].append(note)
+        elif note in (notes := self.memos.get(place, [])):
+            notes.remove(note)
+            if not notes:
+                del self.memos[place]
 
     def _end(self, place: Place) -> None:
         self.held.pop(place, None)

@@ -199,6 +199,10 @@ class MemoryMemo:
     def write(self, note: str) -> None:
         self._notes.setdefault(self._place, []).append(note)
 
+    def forget(self, note: str) -> None:
+        if note in (notes := self._notes.get(self._place, [])):
+            notes.remove(note)
+
 
 def _bytes(records: pa.RecordBatch) -> int:
     return values_bytes(records.column("record"))

@@ -64,8 +64,13 @@ class LedgerMemo:
         return tuple(self._ledger.book.memos.get((self._key, self._destination), ()))
 
     def write(self, note: str) -> None:
-        entry = {"t": "memo", "s": self._key, "d": self._destination, "note": note}
+        self._append({"note": note}, sync=True)
+
+    def forget(self, note: str) -> None:
+        self._append({"note": note, "gone": True}, sync=False)
+
+    def _append(self, said: dict[str, Any], sync: bool) -> None:
         try:
-            self._ledger.append(entry)
+            self._ledger.append({"t": "memo", "s": self._key, "d": self._destination, **said}, sync=sync)
         except OSError as error:
             raise Retry(f"the buffer's disk failed: {error}") from error

@@ -89,6 +89,20 @@ def test_delivered_twice_counts_once() -> None:
     assert (book.held, book.memos, book.deaths, book.trying) == ({}, {}, {}, set())
 
 
+def test_notes_that_are_taken_back() -> None:
+    """A note that is forgotten is gone, one of two that say the same, and from what a fold or a restart says, too."""
+    disk = FaultyDisk()
+    ledger = opened(disk)
+    for note in ("a", "b", "a"):
+        ledger.append(entry("memo", note=note))
+    ledger.append(entry("memo", note="a", gone=True), entry("memo", note="never", gone=True))
+    assert ledger.book.memos == said(disk).memos == {(KEYS[0], "far"): ["b", "a"]}
+    ledger.fold()
+    assert said(disk).memos == {(KEYS[0], "far"): ["b", "a"]}
+    ledger.append(entry("memo", note="b", gone=True), entry("memo", note="a", gone=True))
+    assert ledger.book.memos == said(disk).memos == {}
+
+
 def test_late_deliveries_bring_no_old_origins() -> None:
     """Of two deliveries the one with the higher turn says where its source is, in whatever order they come."""
     disk = FaultyDisk()

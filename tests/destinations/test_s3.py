@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from s3_server import KEYS, Answer, Fault, HoldReply, LoseReply, Reset, S3Server, running
 from sites import site
 
+from destinations import s3 as module
 from destinations.s3 import S3, S3Options, pieces
 from firehose.blocks import MIB
 from firehose.contracts import Refused, Retry
@@ -381,7 +382,49 @@ async def test_parts(lake: Lake) -> None:
     assert lake.server.seen() == ["begin", "part", "part", "part", "complete"]
     assert [len(request.body) for request in lake.server.requests[1:4]] == [5 * MIB, 5 * MIB, 2 * MIB]
     assert lake.stored() == [b"".join(LARGE)]
-    assert len(lake.memo.written) == 2
+
+
+async def test_an_upload_is_noted_before_it_begins_and_before_its_first_part(lake: Lake) -> None:
+    """Whenever the process is killed, the notes that it leaves tell of the upload; afterwards there is one."""
+    noted: list[tuple[set[str], list[str]]] = []
+
+    class Watched(Notes):
+        def write(self, note: str) -> None:
+            super().write(note)
+            noted.append((set(json.loads(note)), lake.server.seen()))
+
+    lake.memo = Watched()
+    await lake.deliver(lake.s3(), LARGE)
+    assert noted == [({"beginning"}, []), ({"upload", "name"}, ["begin"])]
+    assert [set(json.loads(note)) for note in lake.memo.written] == [{"upload", "name"}]
+
+
+@pytest.mark.parametrize(
+    ("faults", "notes"),
+    [
+        ([("part", Answer(500, "InternalError"))], 0),
+        ([("begin", LoseReply())], 1),
+        ([("begin", LoseReply()), ("uploads", Answer(501, "NotImplemented"))], 1),
+        ([("part", Answer(500, "InternalError")), *[("abort", Answer(503, "SlowDown"))] * 1], 1),
+        ([("part", Answer(500, "InternalError")), *[("abort", Answer(403, "AccessDenied"))] * 9], 3),
+    ],
+    ids=["failed", "unheard of", "untold", "slow", "forbidden"],
+)
+async def test_few_notes_however_often_it_fails(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, faults: list[tuple[str, Fault]], notes: int
+) -> None:
+    """What an upload left is forgotten when it is gone, and of what cannot be aborted only so many are remembered."""
+    monkeypatch.setattr(module, "REMEMBERED", 3)
+    s3 = lake.s3()
+    for _ in range(6):
+        lake.server.script[:] = faults
+        with pytest.raises(Retry):
+            await lake.deliver(s3, LARGE)
+        assert len(lake.memo.written) <= notes
+    assert len(lake.memo.written) == notes
+    lake.server.script.clear()
+    await lake.deliver(s3, LARGE)
+    assert lake.stored() == [b"".join(LARGE)]
 
 
 @pytest.mark.parametrize(("extra", "seen"), [(b"", ["put"]), (b"!", ["begin", "part", "part", "complete"])])

@@ -170,6 +170,7 @@ async def test_staged_anew(far: Warehouse) -> None:
     plain: dict[str, Any] = {"copy_options": "JSON 'auto'", "staging": {"compression": "none"}}
     await far.destination(**plain).deliver(batch(events(3)), memo)
     assert far.ids() == [0, 1, 2]
+    assert len(memo.written) == 1, "of what was staged before nothing is remembered"
 
 
 async def test_cleanup(far: Warehouse) -> None:
