@@ -107,13 +107,13 @@ def _arrived(rows: pa.RecordBatch, arrivals: Numbers) -> pa.RecordBatch:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a look into a file gave beside records: the number behind them, and the arrival of the next record there.
-    None where the file has none.
+    """What a look into a file gave beside records: the number behind them, and the arrival of the next record there,
+    None where the file has none; where the first damage is that it met.
     """
 
     next: int
     waiting_ms: int | None
-    damaged: bool
+    damaged_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +130,19 @@ def _arrivals(frames: Sequence[frame.Frame]) -> Numbers:
     return np.array([item.arrival_ms for item in frames], np.int64).repeat([item.count for item in frames])
 
 
-def _alike(items: Iterable[Item | None], number: int, room: Room) -> Iterator[list[Item] | None]:
+def _alike(items: Iterable[Item | frame.Gap], number: int, room: Room) -> Iterator[list[Item] | frame.Gap]:
     """The frames from a record on: large ones alone, small ones together where they follow each other, and no more
-    of them than there is room for. None for damage between them.
+    of them than there is room for; and the gaps between them.
     """
     small: list[Item] = []
     for item in items:
-        if item is not None and item.end <= number:
+        if isinstance(item, frame.Frame) and item.end <= number:
             continue
-        if small and (item is None or not _go_together(small, item, room)):
+        if small and (isinstance(item, frame.Gap) or not _go_together(small, item, room)):
             yield small
             small = []
-        if item is None:
-            yield None
+        if isinstance(item, frame.Gap):
+            yield item
         else:
             small.append(item)
     if small:
@@ -244,15 +244,15 @@ class Retained:
 
     def _take(
         self,
-        items: Iterable[Item | None],
+        items: Iterable[Item | frame.Gap],
         records: Callable[[Item], pa.RecordBatch],
         number: int,
         room: Room,
     ) -> Taken:
-        damaged = False
+        damaged: int | None = None
         for frames in _alike(items, number, room):
-            if frames is None:
-                damaged = True
+            if isinstance(frames, frame.Gap):
+                damaged = frames.offset if damaged is None else damaged
                 continue
             if not room.left:
                 return Taken(number, frames[0].arrival_ms, damaged)
@@ -270,7 +270,11 @@ class Retained:
             return None
         view = self._mapped(self.file_bytes)
         start = self._marked(view, self.file_bytes).before_ms(ms)
-        found = (item.first for item in self._frames(view, self.file_bytes, start) if item and item.arrival_ms >= ms)
+        found = (
+            item.first
+            for item in self._frames(view, self.file_bytes, start)
+            if isinstance(item, frame.Frame) and item.arrival_ms >= ms
+        )
         return next(found, None)
 
     def newest(self) -> int:
@@ -311,16 +315,25 @@ class Retained:
         if marks is None:
             marks = Marks()
             for item in self._frames(view, upto, (0, self.first)):
-                if item is not None:
+                if isinstance(item, frame.Frame):
                     marks.note(item.offset, item.first, item.arrival_ms)
             self.marks = marks
         return marks
 
-    def _frames(self, view: View, upto: int, start: tuple[int, int]) -> Iterator[frame.Frame | None]:
-        """Frames from one on; None for damage between them."""
-        offset, first = start
-        for item in frame.scan(view.buffer.slice(0, upto), frame.seed(self.lane), first, offset=offset):
-            yield item if isinstance(item, frame.Frame) else None
+    def _frames(self, view: View, upto: int, start: tuple[int, int]) -> Iterator[frame.Frame | frame.Gap]:
+        """Frames from one on, and the gaps between them: empty ones where whole frames are missing."""
+        end = self.end  # before its length is looked at, which a writer moves first
+        whole = upto == self.file_bytes
+        (offset, number), told = start, False
+        for item in frame.scan(view.buffer.slice(0, upto), frame.seed(self.lane), number, offset=offset):
+            if isinstance(item, frame.Frame):
+                if item.first > number and not told:
+                    yield frame.Gap(item.offset, 0, torn=False)
+                number = item.end
+            told = isinstance(item, frame.Gap)
+            yield item
+        if whole and number < end and not told:
+            yield frame.Gap(upto, 0, torn=False)
 
     def _let_go(self, view: View, offset: int) -> None:
         """Pages before those that are read now, which whoever holds records there gets back from the system's cache."""

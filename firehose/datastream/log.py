@@ -207,8 +207,8 @@ class DiskShardLog:
             taken = kept.remembered(number, room) if kept.remembers(number) else await self._looked(kept, number, room)
         except FileNotFoundError:
             return kept.base | end, None  # expired meanwhile
-        if taken.damaged:
-            self._report_damage(kept)
+        if taken.damaged_at is not None:
+            self._report_damage(kept, taken.damaged_at)
         return kept.base | (end if taken.waiting_ms is None else taken.next), taken.waiting_ms
 
     async def _looked(self, kept: Retained, number: int, room: Room) -> Taken:
@@ -222,11 +222,11 @@ class DiskShardLog:
         number = position - kept.base
         return kept.remembers(number) or kept.is_fresh(number, FRESH_BYTES)
 
-    def _report_damage(self, kept: Retained) -> None:
+    def _report_damage(self, kept: Retained, offset: int) -> None:
         if not kept.told:
             kept.told = True
             path = layout.numbered(kept.folder, kept.first, layout.SEALED)
-            self._logs.told.damaged(f"{path} is damaged: what is whole of it is read")
+            self._logs.told.damaged(f"{path} is damaged at offset {offset}: what is whole of it is read")
 
     # Freeing.
 
