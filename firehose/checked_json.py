@@ -35,5 +35,10 @@ def decode(path: str, content: bytes) -> dict[str, Any]:
     return said
 
 
+def copy_of(path: str) -> str:
+    """Path of the other one, of a file that is kept twice."""
+    return f"{path}.copy"
+
+
 def _crc(said: Mapping[str, Any]) -> str:
     return f"{crc32(json.dumps(said).encode()):08x}"

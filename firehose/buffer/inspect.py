@@ -283,11 +283,12 @@ def _checked_definitions(disk: Disk, data_dir: str) -> Iterator[Checked]:
     """The files that say what data streams there are."""
     for id in layout.data_streams(disk, data_dir):
         path = layout.definition_of(data_dir, id)
-        try:
-            checked_json.decode(path, disk.read(path))
-        except FileNotFoundError:
-            continue  # it is being made, or removed
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            yield Checked(path, damage=((0, f"cannot be read: {error}"),))
-        else:
-            yield Checked(path)
+        for one in (path, checked_json.copy_of(path)):
+            try:
+                checked_json.decode(one, disk.read(one))
+            except FileNotFoundError:
+                continue  # it is being made, or removed
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                yield Checked(one, damage=((0, f"cannot be read: {error}"),))
+            else:
+                yield Checked(one)

@@ -6,12 +6,15 @@ import asyncio
 import errno
 from collections.abc import Awaitable, Callable
 from random import Random
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from damage import files
 from faulty_disk import Fault
 from live_streams import ROOT, TRANSITION, StreamSite, open_shards, whole
 from shard_disk import rows
+from structlog.testing import capture_logs
 from virtual_time import passed, run
 
 from firehose import checked_json
@@ -46,7 +49,7 @@ async def create(site: StreamSite) -> None:
     await site.call("CreateStream", StreamName="other", ShardCount=3)
 
 
-async def started(**defaults: object) -> StreamSite:
+async def started(**defaults: Any) -> StreamSite:
     site = StreamSite(**defaults)
     await site.start()
     return site
@@ -74,7 +77,7 @@ def test_states_are_seen() -> None:
         await passed(TRANSITION * 2)
         assert site.streams.named == {}
         assert stream.gone
-        assert site.disk.list(f"{ROOT}/datastreams") == ["account"]
+        assert site.disk.list(f"{ROOT}/datastreams") == ["account", "account.copy"]
 
     run(main())
 
@@ -149,7 +152,7 @@ async def sound(site: StreamSite, action: Action, told: bool) -> None:
         assert len(open_shards(found["clicks"])) in (2, {split: 3, merge: 1, count: 3}[action])
     if action is create:
         assert "other" in found or not told
-    folders = [name for name in site.disk.list(f"{ROOT}/datastreams") if name != "account"]
+    folders = [name for name in site.disk.list(f"{ROOT}/datastreams") if not name.startswith("account")]
     assert len(folders) == len(found), "nothing is left of what is gone"
     for definition in found.values():
         shard = open_shards(definition)[0]
@@ -387,18 +390,65 @@ def test_on_demand_grows() -> None:
     run(main())
 
 
-def test_a_damaged_definition_is_left_alone() -> None:
-    """A stream whose file is damaged is reported and not served, its folder untouched; the others are there."""
+@pytest.mark.parametrize("name", ["stream", "stream.copy"])
+@pytest.mark.parametrize("content", [None, b"", b"{}"], ids=["flipped", "empty", "else"])
+def test_a_damaged_definition_is_taken_from_the_other(name: str, content: bytes | None) -> None:
+    """A definition is kept twice: what is damaged is said, and replaced by the other once and for all."""
+
+    async def main() -> None:
+        site = await started()
+        stream = await site.create()
+        await site.put("clicks", 0, b"a")
+        path = f"{ROOT}/datastreams/{stream.definition.id}/{name}"
+        whole = site.disk.read(path)
+        site.disk.put(path, content) if content is not None else site.disk.flip(path, 40)
+        for reported in ([path], []):
+            with capture_logs() as log:
+                await site.crash()
+            assert [line["what"].split(":")[0] for line in log if line["event"] == "buffer.damaged"] == reported
+            assert site.streams.named["clicks"].definition == stream.definition
+            assert site.disk.read(path) == whole
+        assert await site.everything("clicks", 0) == [b"a"]
+
+    run(main())
+
+
+def test_a_damaged_definition_on_a_full_disk() -> None:
+    """Where nothing can be written the other one does, and the next start that can replaces what is damaged."""
+
+    async def main() -> None:
+        site = await started()
+        stream = await site.create()
+        path = f"{ROOT}/datastreams/{stream.definition.id}/stream"
+        whole = site.disk.read(path)
+        site.disk.put(path, b"{}")
+        site.disk = site.disk.after_kill()
+        site.disk.faults.append(Fault("write", errno.ENOSPC, "/stream.new"))
+        with capture_logs() as log:
+            await site.start()
+        assert any("cannot be replaced by its copy" in line.get("what", "") for line in log)
+        assert site.streams.named["clicks"].definition == stream.definition
+        await site.crash()
+        assert site.disk.read(path) == whole
+
+    run(main())
+
+
+def test_a_definition_that_is_damaged_twice_is_left_alone() -> None:
+    """A stream whose files are both damaged is reported and not served, its folder untouched; the others are there."""
 
     async def main() -> None:
         site = await started()
         stream = await site.create()
         await site.create("other")
-        path = f"{ROOT}/datastreams/{stream.definition.id}/stream"
-        site.disk.flip(path, 40)
-        await site.crash()
+        for name in ("stream", "stream.copy"):
+            site.disk.flip(f"{ROOT}/datastreams/{stream.definition.id}/{name}", 40)
+        folder = dict(files(site.disk))
+        with capture_logs() as log:
+            await site.crash()
         assert list(site.streams.named) == ["other"]
-        assert site.disk.exists(path)
+        assert any("its stream is left as it is, and not served" in line.get("what", "") for line in log)
+        assert dict(files(site.disk)) == folder
 
     run(main())
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 from crash_states import Crash, Tree
-from faulty_disk import Folder
+from faulty_disk import FaultyDisk, Folder
 from lives import DATA, OUT, POISON, FarAndDisk, House, configured, delivered, noted, unstamped
 from power import APP, PARTED, PLACES, POISON_IN_Z, STAMPED, WEB, fresh, keyed, lines
 from structlog.testing import capture_logs
@@ -120,15 +120,16 @@ def given() -> Given:
     with capture_logs():
         run(whole())
     disk.put(f"{DATA}/catalog.new", b'{"format": 2')
-    return Given(dict(_files(disk)), dict(noted(disk.record, "stored")), disk.record)
+    return Given(dict(files(disk)), dict(noted(disk.record, "stored")), disk.record)
 
 
-def _files(disk: FarAndDisk, folder: str = "") -> Iterator[tuple[str, bytes | None]]:
+def files(disk: FaultyDisk, folder: str = "") -> Iterator[tuple[str, bytes | None]]:
+    """Every file with its content, every folder with None."""
     for name in disk.list(folder or "/"):
         path = f"{folder}/{name}"
         if isinstance(disk._find(path), Folder):
             yield path, None
-            yield from _files(disk, path)
+            yield from files(disk, path)
         else:
             yield path, disk.read(path)
 
@@ -287,7 +288,7 @@ def _difference(end: End, whole: End) -> str:
 
 
 def _misdelivered(given: Given, damaged: Damaged, end: End) -> str:
-    there, lost = delivered(end.objects), _may_be_lost(given.tree, damaged)
+    there, lost = delivered(end.objects), may_be_lost(given.tree, damaged)
     may_double = PARTITIONED if _lines_lost(given.tree, damaged) > 1 else ()  # what a cut has stands in two lines
     for stream, places in PLACES.items():
         sent = {record for name, records in noted(given.steps, "sent") if name == stream for record in records}
@@ -310,7 +311,7 @@ def _lines_lost(tree: Tree, damaged: Damaged) -> int:
     return len(set((tree[damaged.path] or b"").splitlines()) - set(damaged.content.splitlines()))
 
 
-def _may_be_lost(tree: Tree, damaged: Damaged) -> set[bytes]:
+def may_be_lost(tree: Tree, damaged: Damaged) -> set[bytes]:
     """Records of the frames that the damage touches."""
     content, lost = tree[damaged.path] or b"", set[bytes]()
     if not damaged.path.endswith((".open", ".sealed")):

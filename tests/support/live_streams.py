@@ -37,21 +37,25 @@ LIMIT, VALIDATION = "LimitExceededException", "ValidationException"
 class StreamSite:
     """A data folder with its streams. `start` is a process's start, `crash` its end without leave."""
 
-    def __init__(self, **defaults: Any) -> None:
-        self.disk = FaultyDisk()
+    def __init__(self, disk: FaultyDisk | None = None, **defaults: Any) -> None:
+        self.disk = disk or FaultyDisk()
         self.runtime = VirtualRuntime()
         self.defaults = DataStreamDefaults(**{"transition_seconds": TRANSITION, **defaults})
         self.reports: list[str] = []  # of damage
+        self.torn: list[str] = []
 
     async def start(self) -> None:
         self.disk.make_folder(ROOT)
         disk: Disk = self.disk
-        told = Told(lambda reason: None, self.reports.append, lambda path, offset, size: None)
+        told = Told(lambda reason: None, self.reports.append, self._torn)
         syncing, reading = self.runtime.threads("sync", 1), self.runtime.threads("read", 1)
         logs = ShardLogs(disk, self.runtime, syncing, reading, LogOptions(0, 1000), told)
         self.streams = LiveStreams(ROOT, disk, syncing, self.runtime, logs.open, self.defaults)
         await self.streams.open()
         self._operations = control_operations(self.streams, self.runtime, REGION, ACCOUNT)
+
+    def _torn(self, path: str, offset: int, size_bytes: int) -> None:
+        self.torn.append(f"{path}: cut at offset {offset}")
 
     async def crash(self, power: bool = True, dice: Random | None = None) -> None:
         """Ends everything as a power cut does, or a kill, and starts anew."""
