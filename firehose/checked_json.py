@@ -26,7 +26,10 @@ def encode(said: Mapping[str, Any], indent: int | None = None) -> bytes:
 
 def decode(path: str, content: bytes) -> dict[str, Any]:
     """What the file says. Raises ValueError, TypeError or KeyError where it is damaged, else `NewerFormat`."""
-    said: dict[str, Any] = json.loads(content)
+    try:
+        said: dict[str, Any] = json.loads(content)
+    except UnicodeDecodeError as error:  # it holds all of the content, which may have secrets, and is told in logs
+        raise ValueError(f"the byte at offset {error.start} is no text") from None
     crc = said.pop("crc") if said["format"] != 1 else said.get("crc")
     if crc is not None and crc != _crc(said):
         raise ValueError("its checksum is wrong")

@@ -168,3 +168,15 @@ def test_versions_go_on_after_a_loss() -> None:
     streams.needed = {1, 4}
     streams.follow(app=definition("far"))
     assert streams.catalogue.version("app") == 4
+
+
+def test_damage_is_told_without_what_the_file_holds() -> None:
+    """A byte that is no text is told with its offset; the rest of the file, which may have secrets, is not told."""
+    streams = Streams()
+    streams.follow(app=definition("far", access_key="a secret"))
+    content = bytearray(streams.disk.read(PATH))
+    assert b"a secret" in content
+    content[20] ^= 0xFF
+    with pytest.raises(ValueError, match="offset 20") as told:
+        checked_json.decode(PATH, bytes(content))
+    assert "secret" not in repr(told.value)
