@@ -254,3 +254,41 @@ def test_failed_sync_loses_for_good() -> None:
     writer.sync()
     assert disk.read("/a") == b"lostkept"
     assert disk.after_power_cut().read("/a") == bytes(4) + b"kept"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_sync_that_fails_says_so(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system says against a sync of a file or of a folder is heard, by a replacement too."""
+
+    def fails(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    disk, path = LocalDisk(), str(tmp_path / "a")
+    writer = disk.create(path)
+    monkeypatch.setattr(module, "_sync_data", fails)
+    for step in (writer.sync, lambda: disk.replace(path, b"new")):
+        with pytest.raises(OSError, match=os.strerror(number)):
+            step()
+    writer.close()
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "fsync", fails)
+    for step in (lambda: disk.sync_folder(str(tmp_path)), lambda: disk.make_folder(str(tmp_path / "b"))):
+        with pytest.raises(OSError, match=os.strerror(number)):
+            step()
+
+
+def test_syncs_reach_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync is one of this very file, or folder."""
+    synced = list[str]()
+
+    def sync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    monkeypatch.setattr(module, "_sync_data", sync)
+    monkeypatch.setattr(os, "fsync", sync)
+    disk, path = LocalDisk(), str(tmp_path / "a")
+    writer = disk.create(path)
+    writer.sync()
+    writer.close()
+    disk.sync_folder(str(tmp_path))
+    assert synced == [path, str(tmp_path)]
