@@ -29,6 +29,7 @@ is ever appended behind an unknown end.
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections import defaultdict
@@ -184,23 +185,22 @@ class Book:
 
     def folded(self) -> Iterator[dict[str, Any]]:
         """Entries that make an equal book. Where rows would be gathered anew, and arrive twice, were a single line
-        damaged, it comes twice.
+        damaged, it comes twice; not side by side, for one damaged byte between two lines makes them one.
         """
         rest = defaultdict(Totals, self.totals)
         for key, destinations in chain(self.delivered.items(), self.parted.items()):
             for destination, totals in destinations.items():
                 rest[key[0], destination] = minus(rest[key[0], destination], totals)
-        for (stream, destination), totals in rest.items():
-            yield {"t": "totals", "stream": stream, "d": destination, "n": totals.to_json()}
         for key, destinations in self.parted.items():
             for destination, totals in destinations.items():
                 yield {"t": "parted", "s": key, "d": destination, "n": totals.to_json()}
-        for (key, destination), cut in chain(self.cuts.items(), self.cuts.items()):
-            yield {**cut.entry(), "s": key, "d": destination}
-        for key, destinations in self.delivered.items():
-            for destination, totals in destinations.items():
-                end = {"t": "delivered", "s": key, "d": destination, "n": totals.to_json()}
-                yield from (end, end) if is_cut(key) or destination in self.parted.get(key, {}) else (end,)
+        yield from self._about_cuts()
+        for (stream, destination), totals in rest.items():
+            yield {"t": "totals", "stream": stream, "d": destination, "n": totals.to_json()}
+        yield from self._about_cuts()
+        for key, destination, totals in self._delivered():
+            if not self._ends_cuts(key, destination):
+                yield {"t": "delivered", "s": key, "d": destination, "n": totals.to_json()}
         for stream, origins in self.origins.items():
             yield {"t": "origins", "stream": stream, "o": origins}
         for (key, destination), why in self.held.items():
@@ -211,6 +211,21 @@ class Book:
             yield {"t": "trying", "s": key, "d": destination}
         for (key, destination), count in self.deaths.items():
             yield {"t": "deaths", "s": key, "d": destination, "n": count}
+
+    def _about_cuts(self) -> Iterator[dict[str, Any]]:
+        for (key, destination), cut in self.cuts.items():
+            yield {**cut.entry(), "s": key, "d": destination}
+        for key, destination, totals in self._delivered():
+            if self._ends_cuts(key, destination):
+                yield {"t": "delivered", "s": key, "d": destination, "n": totals.to_json()}
+
+    def _delivered(self) -> Iterator[tuple[SegmentKey, str, Totals]]:
+        for key, destinations in self.delivered.items():
+            yield from ((key, destination, totals) for destination, totals in destinations.items())
+
+    def _ends_cuts(self, key: SegmentKey, destination: str) -> bool:
+        """Whether a delivered segment is a cut, or one whose groups went in cuts."""
+        return is_cut(key) or destination in self.parted.get(key, {})
 
 
 def minus(whole: Totals, part: Totals) -> Totals:
@@ -235,6 +250,7 @@ class Ledger:
         self._write_lock = threading.Lock()
         self._sync_lock = threading.Lock()
         self._writer: Writer | None = None
+        self._failed: Writer | None = None  # the last one of which a sync failed: others may wait to sync it, too
         self._size = self._folded = self._written = self._synced = self._lines = self._format = 0
         self.book, bad = read_book(disk, path)
         for problem in bad:
@@ -282,11 +298,13 @@ class Ledger:
                 return
             upto = self._written
             try:
+                if writer is self._failed:  # a second sync of it may succeed, and keep nothing
+                    raise OSError(errno.EIO, "an earlier sync has failed", self._path)
                 writer.sync()
                 self._synced = upto
                 return
             except OSError as error:
-                failure = error
+                self._failed, failure = writer, error
         with self._write_lock:  # never while the other lock is held: `_close` takes them in this order
             if self._synced >= ticket:
                 return  # a fold closed this writer, and took the entries along

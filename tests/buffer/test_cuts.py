@@ -462,6 +462,39 @@ def test_each_damaged_line_where_one_destination_has_everything() -> None:
     run(whole())
 
 
+def test_a_byte_between_two_lines_of_the_ledger() -> None:
+    """Two lines become one that nobody can read: neither is all that says what would bring rows twice."""
+
+    async def opened(damaged: int) -> bool:
+        buffer = PartedBuffer()
+        buffer.thresholds = Thresholds(4, 600, buffer.limits.limit_bytes)
+        await buffer.start()
+        await buffer.put(b"a1")
+        await buffer.put(b"a2", b"b2")
+        await buffer.idle()
+        assert objects(buffer) == [[b"a1", b"a2"]]
+        await buffer.crash(power=False)  # the next process folds
+        await buffer._end_tasks()
+        lines = buffer.disk.read(LEDGER).splitlines(keepends=True)
+        buffer.disk.flip(LEDGER, sum(map(len, lines[:damaged])) - 1)
+        await buffer.crash(power=False)
+        await buffer.put(b"a3")
+        await buffer.flush()
+        assert objects(buffer) == [[b"a1", b"a2"], [b"a3"], [b"b2"]], lines[damaged - 1 : damaged + 1]
+        assert buffer.paths(layout.SEALED) == []
+        for task in buffer.tasks:
+            task.cancel()
+        return damaged < len(lines)
+
+    async def whole() -> None:
+        damaged = 2
+        while await opened(damaged):
+            damaged += 1
+        assert damaged >= 6
+
+    run(whole())
+
+
 class LostAnswers(Objects):
     """Stores, and then nobody hears of it."""
 

@@ -39,6 +39,56 @@ def said(disk: FaultyDisk) -> Book:
     return book
 
 
+class Queue:
+    """A lock that two threads take, the second while the first has it; the first goes on when the second is done."""
+
+    def __init__(self) -> None:
+        self._lock, self._entered = threading.Lock(), 0
+        self.second_waits, self._second_done = threading.Event(), threading.Event()
+
+    def __enter__(self) -> None:
+        self._entered += 1
+        if self._entered == 2:
+            self.second_waits.set()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        if threading.current_thread().name.endswith("_0"):
+            self._second_done.wait(10)
+        else:
+            self._second_done.set()
+
+
+def test_a_sync_that_failed_is_not_repeated_by_those_who_wait_for_it() -> None:
+    """It may succeed, and keep nothing of what the first one lost: both are told that their entries are not durable."""
+
+    class Disk(FaultyDisk):
+        def reopen(self, path: str, size_bytes: int) -> Writer:
+            writer = FaultyDisk.reopen(self, path, size_bytes)
+            sync = writer.sync
+
+            def waits() -> None:
+                queue.second_waits.wait(10)
+                sync()
+
+            writer.sync = waits  # type: ignore[method-assign]
+            return writer
+
+    disk, queue = Disk(), Queue()
+    ledger = opened(disk)
+    ledger.append(entry("held", why="w"), sync=False)
+    ledger._sync_lock = queue  # type: ignore[assignment]
+    disk.faults.append(Fault("sync"))
+    with ThreadPoolExecutor(2, "appends") as threads:
+        calls = [threads.submit(ledger.append, entry("held", key, why="w")) for key in KEYS[1:]]
+        assert [type(call.exception(20)) for call in calls] == [OSError, OSError]
+    ledger._sync_lock = threading.Lock()
+    ledger.append(entry("held", destination="near", why="w"))
+    book, _ = read_book(disk.after_power_cut(), PATH)
+    assert len(book.held) == 4
+
+
 ENTRIES = st.lists(
     st.one_of(
         st.builds(
