@@ -35,7 +35,7 @@ class Mapped:
     """
 
     def __init__(self, disk: Disk) -> None:
-        self._buffer = lru_cache(maxsize=MAPPED_FILES)(lambda path: disk.view(path).buffer)
+        self._buffer = lru_cache(maxsize=MAPPED_FILES)(lambda path: reading.viewed(disk, path).buffer)
 
     def buffer(self, path: str) -> pa.Buffer:
         return self._buffer(path)
@@ -47,7 +47,7 @@ class Mapped:
 
 @dataclass(frozen=True, slots=True)
 class CutRows:
-    """A cut's outcomes, one for each slice; every pass yields the same. Raises OSError where a file is gone."""
+    """A cut's outcomes, one for each slice; every pass yields the same. Raises `Retry` where the disk fails."""
 
     disk: Disk
     data_dir: str
@@ -86,7 +86,7 @@ class CutRows:
                     yield piece, file
 
     def _outcomes(self, key: SegmentKey) -> Iterator[tuple[pa.Buffer, pa.Buffer, pa.Buffer]]:
-        view = self.disk.view(layout.file_of(self.data_dir, key, layout.OUT))
+        view = reading.viewed(self.disk, layout.file_of(self.data_dir, key, layout.OUT))
         try:
             yield from outcome.parts(view.buffer)
         finally:
@@ -107,7 +107,7 @@ class CutRows:
         return ordinals, np.arange(len(ordinals), dtype=np.int32), np.concatenate(whole)
 
     def _originals(self, key: SegmentKey, came: Numbers, numbers: Numbers) -> Iterator[pa.RecordBatch]:
-        view = self.disk.view(layout.file_of(self.data_dir, key))
+        view = reading.viewed(self.disk, layout.file_of(self.data_dir, key))
         for rows in reading.slices(view, key):
             found = pc.index_in(rows.column("row"), pa.array(came))
             if found.null_count < len(found):

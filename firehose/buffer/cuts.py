@@ -99,6 +99,8 @@ class CutOutbox(Outgoing):
     _open: dict[str, Partition] = field(default_factory=dict)  # by hash
     _cuts: dict[SegmentKey, Cut] = field(default_factory=dict)  # made and not delivered
     _lost: dict[SegmentKey, bool] = field(default_factory=dict)  # of those that an earlier process made
+    _arrived: dict[SegmentKey, bool] = field(default_factory=dict)  # likewise
+    _taken: Counter[SegmentKey] = field(default_factory=Counter)  # of a cut that waits for its segments: how many came
     _left: dict[SegmentKey, set[str]] = field(default_factory=dict)  # of each segment taken: groups not delivered
     _ending: set[SegmentKey] = field(default_factory=set)  # segments of which a cut was the last that was owed
     _active: Counter[str] = field(default_factory=Counter)  # partitions, open or cut, by how many of these
@@ -118,7 +120,7 @@ class CutOutbox(Outgoing):
         placed = {
             mark: cut for mark, cut in book.placed.get((key, self.destination), {}).items() if not self._is_lost(cut)
         }
-        waiting = {mark for mark, cut in placed.items() if not self._has_arrived(cut)}
+        waiting = {mark for mark, cut in placed.items() if not self._arrived[cut]}
         self._left[key] = waiting
         for group in found:
             mark = hash_of(group.partition, segment.version)
@@ -126,6 +128,7 @@ class CutOutbox(Outgoing):
                 self._left[key].add(mark)
                 self._gather(mark, segment, group, hurried)
         for mark in sorted(waiting & placed.keys()):
+            self._taken[placed[mark]] += 1
             self._again(book.cuts[placed[mark], self.destination])
 
     def _has_arrived(self, cut: SegmentKey) -> bool:
@@ -135,12 +138,14 @@ class CutOutbox(Outgoing):
         return any(self.destination in book.delivered.get(key, {}) for key in keys)
 
     def _is_lost(self, cut: SegmentKey) -> bool:
-        """It can never be made again, for a segment of it is gone, and nothing says that it has arrived. The disk is
-        asked once for each cut, not for each of its segments.
+        """It can never be made again, for a segment of it is gone, and nothing says that it has arrived. Book and disk
+        are asked once for each cut, not for each of its segments: it cannot arrive before all of these have come.
         """
         if cut not in self._lost:
             files = (layout.file_of(self._data_dir, key) for key in self._ledger.book.cuts[cut, self.destination].of)
-            self._lost[cut] = not self._has_arrived(cut) and not all(map(self._disk.exists, files))
+            arrived = self._has_arrived(cut)
+            self._lost[cut] = not arrived and not all(map(self._disk.exists, files))
+            self._arrived[cut] = arrived
         return self._lost[cut]
 
     def released(self, key: SegmentKey) -> None:
@@ -311,8 +316,9 @@ class CutOutbox(Outgoing):
     def _again(self, cut: Cut) -> None:
         """A cut of an earlier process is offered when all of its segments are there again."""
         key = cut.segment.key
-        if key in self._cuts or not all(member in self._left for member in cut.of):
+        if key in self._cuts or self._taken[key] < len(cut.of):
             return
+        del self._taken[key]
         self._cuts[key] = cut
         self._active[cut.partition] += 1
         if (key, self.destination) not in self._ledger.book.held:

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from firehose.buffer import frame, kept, layout, outcome, reading, recovery
+from firehose.buffer import frame, kept, layout, leaving, outcome, reading, recovery
 from firehose.buffer.cuts import CutOutbox, Gathering
 from firehose.buffer.groups import Group, groups, is_cut
 from firehose.buffer.ledger import Book, Ledger, Place
 from firehose.buffer.outgoing import Outgoing
+from firehose.buffer.reading import told_as_retry
 from firehose.contracts import Disk
 from firehose.model import Batch, Outcome, Range, Segment, SegmentKey, Totals
 from firehose.runtime import Threads
@@ -62,7 +63,7 @@ class Shelf:
         `removed` of each file that is gone; `stays` when one that should be gone cannot be removed: `rescan` does so
         later.
         """
-        self.ledger = Ledger(disk, f"{data_dir}/ledger", report, self._gone)
+        self.ledger = Ledger(disk, f"{data_dir}/ledger", report, partial(leaving.gone, disk, data_dir))
         self.report = report
         self.outcomes = kept.Outcomes(disk, data_dir, report)
         self._disk = disk
@@ -95,11 +96,15 @@ class Shelf:
         self.rescan()
 
     def rescan(self) -> None:
-        """Takes in what is on disk and not known yet."""
+        """Takes in what is on disk and not known yet. A stream that cannot be looked at keeps no other waiting."""
         for stream in layout.streams(self._disk, self._data_dir):
-            for segment in recovery.segments(self._disk, self._data_dir, stream):
-                if segment.key not in self._shelved or not self._shelved[segment.key].owed:
-                    self.add(segment)
+            try:
+                for segment in recovery.segments(self._disk, self._data_dir, stream):
+                    if segment.key not in self._shelved or not self._shelved[segment.key].owed:
+                        self.add(segment)
+            except OSError as error:
+                self.report(f"the buffer of '{stream}' cannot be looked at: {error}")
+                self._stays()
 
     def reconsider(self) -> None:
         """The catalogue has changed: segments that nobody wanted may be wanted now."""
@@ -310,8 +315,7 @@ class Shelf:
         path = layout.file_of(self._data_dir, key)
         out = layout.file_of(self._data_dir, key, layout.OUT)
         try:
-            book = self.ledger.book
-            if any(one.damaged for said in (book.delivered, book.parted) for one in said.get(key, {}).values()):
+            if leaving.is_damaged(self._disk, path, self.ledger.book, key):
                 kept = layout.file_of(self._data_dir, key, layout.DAMAGED)
                 self._disk.rename(path, kept)
                 for damage in recovery.damage(self._disk, kept, key):
@@ -326,14 +330,6 @@ class Shelf:
             self._stays()  # the ledger says that it is delivered: whoever looks at the disk next removes it
             return
         self._removed(key)
-
-    def _gone(self, keys: Iterable[SegmentKey]) -> set[SegmentKey]:
-        """Those whose file is gone and will not come back after a power cut. Each folder is synced once for all."""
-        gone = {key for key in keys if not self._disk.exists(layout.file_of(self._data_dir, key))}
-        for folder in sorted({layout.lane_folder(self._data_dir, stream, lane) for stream, lane, _ in gone}):
-            if self._disk.exists(folder):
-                self._disk.sync_folder(folder)
-        return gone
 
 
 def _is_of(place: tuple[str, str], held: Place) -> bool:
@@ -403,7 +399,8 @@ class DiskOutbox(Outgoing):
     async def part(self, segment: Segment, totals: Totals) -> None:
         """Its rows go on in cuts; `totals` account for the records that none is left of."""
         found = await self._blocking(partial(self._part, segment, totals))
-        await self._shelf.take(segment, self.destination, found)
+        with told_as_retry():
+            await self._shelf.take(segment, self.destination, found)
 
     async def finish(self, segment: Segment, rest: int) -> None:
         """All that was parted has been delivered. `rest` records were in none of it: an outcome that was lost has been

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from firehose.buffer.ledger import Ledger
 from firehose.buffer.offered import Offered
-from firehose.contracts import Memo, Retry
+from firehose.buffer.reading import told_as_retry
+from firehose.contracts import Memo
 from firehose.model import Segment, SegmentKey
 from firehose.runtime import Threads
 
@@ -46,10 +47,8 @@ class Outgoing(Offered):
         """Runs disk calls in a thread: what belongs together goes in one call, since each hand-over costs more than
         most of them. A disk that fails is a reason to try again.
         """
-        try:
+        with told_as_retry():
             return await self._threads.run(call)
-        except OSError as error:
-            raise Retry(f"the buffer's disk failed: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,5 @@ class LedgerMemo:
         self._append({"note": note, "gone": True}, sync=False)
 
     def _append(self, said: dict[str, Any], sync: bool) -> None:
-        try:
+        with told_as_retry():
             self._ledger.append({"t": "memo", "s": self._key, "d": self._destination, **said}, sync=sync)
-        except OSError as error:
-            raise Retry(f"the buffer's disk failed: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow as pa
 from firehose.buffer import frame, layout
 from firehose.buffer.lane import joined
 from firehose.buffer.places import places_in
-from firehose.contracts import Disk, View
+from firehose.contracts import Disk, Retry, View
 from firehose.model import PLACE, ROW_SCHEMA, Batch, Segment, SegmentKey
 from firehose.rows import values_bytes
 
@@ -24,13 +25,28 @@ def batch(disk: Disk, data_dir: str, segment: Segment) -> Batch:
     """The segment as a batch. Opening fails with FileNotFoundError where its file is gone."""
     path = layout.file_of(data_dir, segment)
     disk.size(path)
-    return Batch(segment, lambda: slices(disk.view(path), segment.key))
+    return Batch(segment, lambda: slices(viewed(disk, path), segment.key))
 
 
 def placed(disk: Disk, data_dir: str, given: Batch) -> Batch:
     """The given segment's batch, its rows with a column `place`."""
     path = layout.file_of(data_dir, given.segment)
-    return replace(given, read=lambda: slices(disk.view(path), given.segment.key, with_places=True))
+    return replace(given, read=lambda: slices(viewed(disk, path), given.segment.key, with_places=True))
+
+
+@contextmanager
+def told_as_retry() -> Iterator[None]:
+    """A disk that fails is a reason to try again."""
+    try:
+        yield
+    except OSError as error:
+        raise Retry(f"the buffer's disk failed: {error}") from error
+
+
+def viewed(disk: Disk, path: str) -> View:
+    """A file of the buffer, mapped in the middle of a delivery. Raises `Retry`."""
+    with told_as_retry():
+        return disk.view(path)
 
 
 def slices(view: View, key: SegmentKey, with_places: bool = False) -> Iterator[pa.RecordBatch]:

@@ -631,6 +631,65 @@ def test_a_segment_that_has_arrived_says_so_of_its_cuts() -> None:
     in_buffer(scenario, BOTH)
 
 
+@pytest.mark.parametrize("suffix", [layout.SEALED, layout.OUT])
+@pytest.mark.parametrize("how", ["exists", "size", "view"])
+def test_a_file_that_cannot_be_read_for_a_while(how: str, suffix: str) -> None:
+    """Cuts wait for a look at their segments, and nobody has to release them: those that are being sent, and those of
+    an earlier process that are taken up.
+    """
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        await buffer.put(b"a1", b"b1")
+        await buffer.put(b"a2")
+        await buffer.idle()
+        buffer.far["far"].always = Retry("busy")
+        for restarted in (False, True):
+            if restarted:
+                buffer.far["far"].always = None
+                await buffer.crash(power=False)
+            buffer.disk.blind = (how, suffix)
+            buffer.shelf.flush(STREAM)
+            await passed(5)
+            buffer.disk.blind = ("", "")
+            await passed(30)
+        await passed(100)
+        assert dict(buffer.shelf.ledger.book.held) == {}
+        assert objects(buffer) == [[b"a1", b"a2"], [b"b1"]]
+        assert buffer.paths(layout.SEALED) == []
+        buffer.check_sums()
+
+    in_buffer(scenario)
+
+
+def test_a_damaged_segment_is_kept_whose_cuts_were_under_way() -> None:
+    """The cuts account for what is lost, the segment's own end for nothing: its file stays, and its damage is told."""
+
+    async def scenario() -> None:
+        buffer = PartedBuffer()
+        buffer.leave_records_as_they_come()
+        buffer.far["far"].always = Retry("busy")
+        await buffer.start()
+        for records in ((b"a1" * 20, b"b1" * 20), (b"a2" * 20, b"c2" * 20)):
+            await buffer.appender.append(batch(*records))
+        await buffer.appender.seal()
+        await buffer.put(b"a3" * 20)
+        buffer.shelf.flush(STREAM)
+        await passed(5)
+        damaged, _ = buffer.paths(layout.SEALED)
+        await buffer._end_tasks()
+        buffer.disk.flip(damaged, buffer.disk.read(damaged).index(b"a1a1"))
+        buffer.far["far"].always = None
+        await buffer.crash(power=False)
+        await buffer.flush()
+        assert objects(buffer) == [[b"a2" * 20, b"a3" * 20], [b"c2" * 20]]
+        (kept,) = buffer.paths(layout.DAMAGED)
+        assert any(kept in report and "offset 0" in report for report in buffer.reports)
+        assert buffer.paths(layout.SEALED) == []
+        buffer.check_sums()
+
+    run(scenario())
+
+
 def test_an_outcome_lost_meanwhile_is_made_anew() -> None:
     """A cut whose durable outcome is gone from under the process waits for it to be made again."""
 

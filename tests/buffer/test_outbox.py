@@ -11,6 +11,7 @@ from faulty_disk import Fault
 from virtual_time import run
 
 from firehose.buffer import layout
+from firehose.buffer.ledger import read_book
 from firehose.contracts import Retry
 from firehose.model import Segment, Totals
 
@@ -192,6 +193,28 @@ def test_a_commit_that_fails_is_tried_again(step: str) -> None:
         assert buffer.shelf.standings()[STREAM, "far"].totals.delivered == 1
 
     in_buffer(scenario, ("far",))
+
+
+def test_a_file_that_cannot_be_looked_at_keeps_nobody_waiting() -> None:
+    """The ledger, which all streams share, is folded and goes on; a look at all streams goes on behind that one."""
+
+    async def scenario() -> None:
+        buffer = DiskBuffer()
+        await buffer.start()
+        await buffer.appender.append(batch(b"a"))
+        await buffer.appender.seal()
+        (segment,) = await offered(buffer.outbox())
+        buffer.shelf.ledger.append({"t": "delivered", "s": segment.key, "d": "elsewhere", "n": {"delivered": 1}})
+        for how in ("exists", "view"):
+            buffer.disk.blind = (how, layout.SEALED)
+            buffer.shelf.ledger.fold()
+            buffer.shelf.rescan()
+        buffer.disk.blind = ("", "")
+        assert any("cannot be looked at" in report for report in buffer.reports)
+        book, bad = read_book(buffer.disk, LEDGER)
+        assert (bad, segment.key in book.delivered) == ([], True)
+
+    run(scenario())
 
 
 def test_fold_forgets_what_is_gone() -> None:

@@ -122,6 +122,7 @@ class FaultyDisk:
         self.steps: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
         self.fail_at: dict[int, int] = {}  # number of a step, from 0: errno
+        self.blind = ("", "")  # of exists, size and view one, and an ending: so such files cannot be looked at
         self.stop_at: int | None = None  # from this step on nothing happens any more: the moment of a crash
         self.free = FREE
         self.locks: set[str] = set()
@@ -172,15 +173,18 @@ class FaultyDisk:
         return sorted(found.names) if isinstance(found, Folder) else []
 
     def size(self, path: str) -> int:
+        self._look("size", path)
         return len(self._file(path).content)
 
     def exists(self, path: str) -> bool:
+        self._look("exists", path)
         return self._find(path) is not None
 
     def read(self, path: str) -> bytes:
         return bytes(self._file(path).content)
 
     def view(self, path: str) -> MemoryView:
+        self._look("view", path)
         return MemoryView(pa.py_buffer(self.read(path)))
 
     def create(self, path: str) -> Writer:
@@ -251,6 +255,10 @@ class FaultyDisk:
                 code = fault.number
         if code:
             raise OSError(code, os.strerror(code), path)
+
+    def _look(self, how: str, path: str) -> None:
+        if self.blind[0] == how and path.endswith(self.blind[1]):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     def _find(self, path: str) -> File | Folder | None:
         node: File | Folder | None = self._root
