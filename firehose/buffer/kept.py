@@ -27,6 +27,7 @@ class Outcomes:
     disk: Disk
     data_dir: str
     report: Callable[[str], None]
+    damaged: reading.Damaged  # told of damage that is met in a segment
     checked: set[SegmentKey] = field(default_factory=set)  # segments that have all the records of their outcomes
 
     def read(self, key: SegmentKey) -> Sequence[Outcome] | None:
@@ -46,7 +47,7 @@ class Outcomes:
         """Whether all of the segment's records can be read, each at its place: damage may have moved a good frame."""
         view = self.disk.view(layout.file_of(self.data_dir, key))
         none = (np.zeros(0, np.int64),) * 2
-        found = zip(none, *_places(reading.slices(view, key, with_places=True)), strict=True)
+        found = zip(none, *_places(reading.slices(view, key, self.damaged, with_places=True)), strict=True)
         numbers, at = map(np.concatenate, found)
         if len(numbers) != sum(one.rows.num_rows + len(one.refused) + len(one.dropped) for one in outcomes):
             return False

@@ -65,7 +65,8 @@ class Shelf:
         """
         self.ledger = Ledger(disk, f"{data_dir}/ledger", report, partial(leaving.gone, disk, data_dir))
         self.report = report
-        self.outcomes = kept.Outcomes(disk, data_dir, report)
+        self.damaged = set[SegmentKey]()  # of segments on the shelf those in whose files damage was met
+        self.outcomes = kept.Outcomes(disk, data_dir, report, self.damaged.add)
         self._disk = disk
         self._data_dir = data_dir
         self._threads = threads
@@ -78,6 +79,7 @@ class Shelf:
         self._outboxes: dict[tuple[str, str], DiskOutbox] = {}
         self._cuts: dict[tuple[str, str], CutOutbox] = {}
         self._hurried = defaultdict[tuple[str, str], set[SegmentKey]](set)
+        self._unseen = set[str]()  # streams that could not be looked at, and of which that was told
         self._bytes = Counter[str]()  # of the segments on the shelf, by stream
         # The book's own totals run ahead of `_shelved`, since threads write it: a record would be counted twice.
         self._totals = defaultdict(Totals, self.ledger.book.totals)
@@ -102,8 +104,11 @@ class Shelf:
                 for segment in recovery.segments(self._disk, self._data_dir, stream):
                     if segment.key not in self._shelved or not self._shelved[segment.key].owed:
                         self.add(segment)
+                self._unseen.discard(stream)
             except OSError as error:
-                self.report(f"the buffer of '{stream}' cannot be looked at: {error}")
+                if stream not in self._unseen:
+                    self.report(f"the buffer of '{stream}' cannot be looked at: {error}")
+                self._unseen.add(stream)
                 self._stays()
 
     def reconsider(self) -> None:
@@ -315,7 +320,7 @@ class Shelf:
         path = layout.file_of(self._data_dir, key)
         out = layout.file_of(self._data_dir, key, layout.OUT)
         try:
-            if leaving.is_damaged(self._disk, path, self.ledger.book, key):
+            if key in self.damaged or leaving.is_damaged(self._disk, path, self.ledger.book, key):
                 kept = layout.file_of(self._data_dir, key, layout.DAMAGED)
                 self._disk.rename(path, kept)
                 for damage in recovery.damage(self._disk, kept, key):
@@ -329,6 +334,7 @@ class Shelf:
         except OSError:
             self._stays()  # the ledger says that it is delivered: whoever looks at the disk next removes it
             return
+        self.damaged.discard(key)
         self._removed(key)
 
 
@@ -358,7 +364,7 @@ class DiskOutbox(Outgoing):
         return await self._blocking(partial(self._open, segment))
 
     async def read(self, segment: Segment) -> Batch:
-        return await self._blocking(partial(reading.batch, self._disk, self._data_dir, segment))
+        return await self._blocking(partial(self._batch, segment))
 
     async def kept(self, segment: Segment) -> Iterable[Outcome] | None:
         found = await self.bare(segment)
@@ -368,7 +374,7 @@ class DiskOutbox(Outgoing):
         return await self._blocking(partial(self._shelf.outcomes.read, segment.key))
 
     def placed(self, given: Batch) -> Batch:
-        return reading.placed(self._disk, self._data_dir, given)
+        return reading.placed(self._disk, self._data_dir, given, self._shelf.damaged.add)
 
     async def keep(self, segment: Segment, outcomes: AsyncIterator[Outcome]) -> None:
         path = layout.file_of(self._data_dir, segment, layout.OUT)
@@ -412,7 +418,10 @@ class DiskOutbox(Outgoing):
 
     def _open(self, segment: Segment) -> Batch:
         self._log({"t": "trying"}, segment, sync=False)
-        return reading.batch(self._disk, self._data_dir, segment)
+        return self._batch(segment)
+
+    def _batch(self, segment: Segment) -> Batch:
+        return reading.batch(self._disk, self._data_dir, segment, self._shelf.damaged.add)
 
     def _commit(self, segment: Segment, totals: Totals) -> None:
         self._log({"t": "delivered", "n": totals.to_json(), "o": self._origins(segment)}, segment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -18,20 +18,21 @@ from firehose.rows import values_bytes
 
 SLICE_BYTES = 1024 * 1024  # what is joined for one slice still lies in the core's own cache when it is encoded
 SLICE_ROWS = 64 * 1024
+Damaged = Callable[[SegmentKey], object]
 WHOLE_BYTES = 128 * 1024  # a frame from this size on is a slice of its own: joining would copy it for no gain
 
 
-def batch(disk: Disk, data_dir: str, segment: Segment) -> Batch:
+def batch(disk: Disk, data_dir: str, segment: Segment, damaged: Damaged) -> Batch:
     """The segment as a batch. Opening fails with FileNotFoundError where its file is gone."""
     path = layout.file_of(data_dir, segment)
     disk.size(path)
-    return Batch(segment, lambda: slices(viewed(disk, path), segment.key))
+    return Batch(segment, lambda: slices(viewed(disk, path), segment.key, damaged))
 
 
-def placed(disk: Disk, data_dir: str, given: Batch) -> Batch:
+def placed(disk: Disk, data_dir: str, given: Batch, damaged: Damaged) -> Batch:
     """The given segment's batch, its rows with a column `place`."""
     path = layout.file_of(data_dir, given.segment)
-    return replace(given, read=lambda: slices(viewed(disk, path), given.segment.key, with_places=True))
+    return replace(given, read=lambda: slices(viewed(disk, path), given.segment.key, damaged, with_places=True))
 
 
 @contextmanager
@@ -49,18 +50,24 @@ def viewed(disk: Disk, path: str) -> View:
         return disk.view(path)
 
 
-def slices(view: View, key: SegmentKey, with_places: bool = False) -> Iterator[pa.RecordBatch]:
+def slices(
+    view: View, key: SegmentKey, damaged: Damaged | None = None, with_places: bool = False
+) -> Iterator[pa.RecordBatch]:
     """Slices of about SLICE_BYTES or SLICE_ROWS, cut at places that depend on the file alone.
 
     Frames are never split unless one alone is larger, and large ones are not joined. Rows lost to damage are left out:
-    the others keep their ordinals.
+    the others keep their ordinals. `damaged` is told of each damage, also of one that cost no row.
     """
     _, lane, first = key
     crc_seed = frame.seed(lane)
     gathered = _Gathered(first)
     try:
         for item in frame.scan(view.buffer, crc_seed, first):
-            if isinstance(item, frame.Gap) or not item.count:
+            if isinstance(item, frame.Gap):
+                if damaged is not None:
+                    damaged(key)
+                continue
+            if not item.count:
                 continue
             records = frame.read_records(view.buffer, item)
             size = values_bytes(records.column("record"))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Awaitable, Callable
 
+import pyarrow as pa
 import pytest
 from disk_buffer import LEDGER, ROOT, STREAM, DiskBuffer, batch, delivered, drained, offered, read, totals
 from faulty_disk import Fault
 from virtual_time import run
 
-from firehose.buffer import layout
+from firehose.buffer import frame, layout
 from firehose.buffer.ledger import read_book
 from firehose.contracts import Retry
 from firehose.model import Segment, Totals
@@ -88,6 +89,29 @@ def test_damaged_file_is_kept() -> None:
             await buffer.crash(power=False)
             assert buffer.disk.exists(layout.file_of(ROOT, segment, layout.DAMAGED))
             assert not buffer.paths(layout.SEALED)
+
+    in_buffer(scenario, ("far",))
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_damage_that_costs_nothing_is_told(restarted: bool) -> None:
+    """A file whose frames are there twice has all its records: they arrive, the damage is told, the file is kept."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        segment = await sealed(buffer, b"a", b"b")
+        path = layout.file_of(ROOT, segment)
+        content = buffer.disk.read(path)
+        buffer.disk.put(path, content[: -frame.TRAILER.size] + content)
+        if restarted:
+            await buffer.crash(power=False)
+        given = await buffer.outbox().open(segment)
+        assert pa.concat_batches(list(given.slices())).column("record").to_pylist() == [b"a", b"b"]
+        await buffer.outbox().commit(segment, Totals(delivered=2))
+        kept = layout.file_of(ROOT, segment, layout.DAMAGED)
+        assert [one for one in buffer.reports if kept in one and "offset" in one] == buffer.reports
+        assert len(buffer.reports) == 1
+        assert buffer.disk.exists(kept)
+        assert not buffer.paths(layout.SEALED)
 
     in_buffer(scenario, ("far",))
 

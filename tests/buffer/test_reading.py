@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from firehose.buffer import frame, reading
 from firehose.buffer.lane import in_pieces
-from firehose.model import ROW_SCHEMA, Segment
+from firehose.model import ROW_SCHEMA, Segment, SegmentKey
 from firehose.runtime import utc
 
 LANE = "lane"
@@ -57,5 +57,6 @@ def test_optional_columns() -> None:
 
 def test_a_file_that_is_gone() -> None:
     """Opening a segment whose file is gone fails at once, not in the middle of a delivery."""
+    met: list[SegmentKey] = []
     with pytest.raises(FileNotFoundError):
-        reading.batch(FaultyDisk(), "/data", Segment("app", LANE, 0, 1, 1, utc(0), 1))
+        reading.batch(FaultyDisk(), "/data", Segment("app", LANE, 0, 1, 1, utc(0), 1), met.append)
