@@ -35,7 +35,7 @@ def delivered(root: Path) -> Iterator[str]:
     disk = LocalDisk()
     book, _ = read_book(disk, str(root / "data" / "ledger"))
     names = FolderOptions(type="folder", path="x", prefix="data/").names()
-    for segment in segments(disk, str(root / "data"), "app"):
+    for segment in segments(disk, str(root / "data"), "app", print):
         for folder in book.delivered.get(segment.key, ()):
             yield f"{folder}/{names.data(segment)}"
 

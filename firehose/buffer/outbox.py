@@ -79,7 +79,7 @@ class Shelf:
         self._outboxes: dict[tuple[str, str], DiskOutbox] = {}
         self._cuts: dict[tuple[str, str], CutOutbox] = {}
         self._hurried = defaultdict[tuple[str, str], set[SegmentKey]](set)
-        self._unseen = set[str]()  # streams that could not be looked at, and of which that was told
+        self._told = set[str]()
         self._bytes = Counter[str]()  # of the segments on the shelf, by stream
         # The book's own totals run ahead of `_shelved`, since threads write it: a record would be counted twice.
         self._totals = defaultdict(Totals, self.ledger.book.totals)
@@ -101,15 +101,17 @@ class Shelf:
         """Takes in what is on disk and not known yet. A stream that cannot be looked at keeps no other waiting."""
         for stream in layout.streams(self._disk, self._data_dir):
             try:
-                for segment in recovery.segments(self._disk, self._data_dir, stream):
+                for segment in recovery.segments(self._disk, self._data_dir, stream, self._tell_once):
                     if segment.key not in self._shelved or not self._shelved[segment.key].owed:
                         self.add(segment)
-                self._unseen.discard(stream)
             except OSError as error:
-                if stream not in self._unseen:
-                    self.report(f"the buffer of '{stream}' cannot be looked at: {error}")
-                self._unseen.add(stream)
+                self._tell_once(f"the buffer of '{stream}' cannot be looked at: {error}")
                 self._stays()
+
+    def _tell_once(self, what: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self.report(what)
 
     def reconsider(self) -> None:
         """The catalogue has changed: segments that nobody wanted may be wanted now."""

@@ -14,7 +14,7 @@ The delivery half of a service that died may still be at work here: files may go
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -24,7 +24,7 @@ from firehose import checked_json
 from firehose.buffer import frame, layout
 from firehose.buffer.lane import seal_file, segment_of
 from firehose.contracts import Disk
-from firehose.model import Segment
+from firehose.model import Segment, SegmentKey
 from firehose.rows import values_bytes
 
 VERSIONS = 4096  # of a definition that a damaged trailer is compared with
@@ -327,17 +327,22 @@ def remove_lane(disk: Disk, folder: str) -> None:
     disk.remove_folder(folder)
 
 
-def segments(disk: Disk, data_dir: str, stream: str) -> Iterator[Segment]:
-    """The sealed segments of a stream that lie on disk now, oldest first within each lane."""
+def segments(disk: Disk, data_dir: str, stream: str, damaged: Callable[[str], None]) -> Iterator[Segment]:
+    """The sealed segments of a stream that lie on disk now, oldest first within each lane. `damaged` is told of those
+    that nobody can know any more before a start mends them.
+    """
     for lane in layout.lanes(disk, data_dir, stream):
         folder = layout.lane_folder(data_dir, stream, lane)
         for first in layout.numbers(disk.list(folder), layout.SEALED):
-            segment = read_segment(disk, data_dir, (stream, lane, first))
+            key = stream, lane, first
+            segment = read_segment(disk, data_dir, key)
             if segment is not None:
                 yield segment
+            elif disk.exists(path := layout.file_of(data_dir, key)):
+                damaged(f"{path}: its trailer is damaged, which a restart of the service mends")
 
 
-def read_segment(disk: Disk, data_dir: str, key: tuple[str, str, int]) -> Segment | None:
+def read_segment(disk: Disk, data_dir: str, key: SegmentKey) -> Segment | None:
     """Identity of one sealed file by its trailer; None where it is gone or its trailer is damaged."""
     try:
         view = disk.view(layout.file_of(data_dir, key))
@@ -350,7 +355,7 @@ def read_segment(disk: Disk, data_dir: str, key: tuple[str, str, int]) -> Segmen
         view.close()
 
 
-def damage(disk: Disk, path: str, key: tuple[str, str, int]) -> list[Damage]:
+def damage(disk: Disk, path: str, key: SegmentKey) -> list[Damage]:
     """All that is damaged in an ended file of this segment, its last records and its trailer included."""
     _, lane, first = key
     view = disk.view(path)

@@ -116,6 +116,24 @@ def test_damage_that_costs_nothing_is_told(restarted: bool) -> None:
     in_buffer(scenario, ("far",))
 
 
+def test_a_trailer_that_is_damaged_beside_a_running_service() -> None:
+    """A delivery half that starts anew cannot know the segment: that is told once, and the next whole start delivers."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        segment = await sealed(buffer, b"a", b"b")
+        path = layout.file_of(ROOT, segment)
+        buffer.disk.flip(path, buffer.disk.size(path) - 20)
+        buffer.start_delivery()
+        buffer.shelf.rescan()
+        assert buffer.reports == [f"{path}: its trailer is damaged, which a restart of the service mends"]
+        assert await offered(buffer.outbox()) == []
+        await buffer.crash(power=False)
+        (again,) = await offered(buffer.outbox())
+        assert await read(buffer.outbox(), again) == [b"a", b"b"]
+
+    in_buffer(scenario, ("far",))
+
+
 def test_held_and_released() -> None:
     """A held segment counts as pending and held, and is offered again when a person releases it, once."""
 
