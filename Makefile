@@ -53,8 +53,9 @@ format: $(TESTS)  ## mend what can be mended of style and format
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format .
 
 bench: $(TESTS)  ## speed, beside the machine's floor; every record of every run counted (ARGS=--help for more)
-	@[ -x $(K6) ] || ! command -v go >/dev/null || { echo "Installing k6 ..." && \
-		GOBIN=$(CURDIR)/.tools/bin go install $(K6_MODULE) >/dev/null 2>&1; } || echo "no k6: our own open loop instead"
+	@[ -x $(K6) ] || [ -n "$(filter --list --help -h,$(ARGS))" ] || ! command -v go >/dev/null || { \
+		echo "Installing k6 ..." && GOBIN=$(CURDIR)/.tools/bin go install $(K6_MODULE) >/dev/null 2>&1; \
+		} || echo "no k6: our own open loop instead"
 	@PYTHONPATH=tests:tests/support $(BIN)/python -m bench $(ARGS)
 
 torture: $(TESTS)  ## kill -9 and worse under load, every acknowledged record accounted for (KILLS=1000 MEGABYTES=100 SEED=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -42,8 +43,10 @@ def ls(config: options.ConfigFile = None, json: options.Json = False) -> None:
     elif found:
         now_ms = Runtime().now_ms()
         as_table(COLUMNS, [_row(file, now_ms) for file in found])
-    else:
+    elif LocalDisk().exists(data_dir):
         note(f"the buffer in {data_dir} is empty")
+    else:
+        note(f"there is no folder {os.path.abspath(data_dir)}: no service has run there")
 
 
 @app.command()

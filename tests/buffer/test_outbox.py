@@ -117,7 +117,7 @@ def test_damage_that_costs_nothing_is_told(restarted: bool) -> None:
 
 
 def test_a_trailer_that_is_damaged_beside_a_running_service() -> None:
-    """A delivery half that starts anew cannot know the segment: that is told once, and the next whole start mends it."""
+    """A delivery half that starts anew cannot know the segment: that is told once; the next whole start mends it."""
 
     async def scenario(buffer: DiskBuffer) -> None:
         segment = await sealed(buffer, b"a", b"b")

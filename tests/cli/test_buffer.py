@@ -177,9 +177,14 @@ def test_a_held_cut_is_released(folder: Folder) -> None:
 
 
 def test_ls_of_nothing(folder: Folder) -> None:
-    """An empty buffer is no failure."""
+    """An empty buffer is no failure; that there is no folder at all is told otherwise."""
     assert folder.listed() == []
-    assert good("buffer", "ls", "-c", folder.config) == ""
+    for rename, said in ((False, "is empty"), (True, f"there is no folder {folder.data_dir}")):
+        if rename:
+            Path(folder.data_dir).rename(f"{folder.data_dir}.elsewhere")
+        result = firehose("buffer", "ls", "-c", folder.config)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert said in " ".join(result.stderr.split())
 
 
 def test_cat_is_byte_for_byte(folder: Folder) -> None:
