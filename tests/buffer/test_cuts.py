@@ -328,28 +328,38 @@ def test_rows_that_go_on_as_they_came_are_written_once() -> None:
     assert run(formats(bare=False)) == (3, True)
 
 
+async def ended_with_held_cuts() -> tuple[PartedBuffer, str]:
+    """A process that has ended, its outcome kept without the records; and the segment that has them, in two frames."""
+    buffer = PartedBuffer()
+    buffer.leave_records_as_they_come()
+    buffer.far["far"].script = [Refused("not yet")] * 2
+    await buffer.start()
+    for records in ((b"a1" * 20, b"b1" * 20), (b"a2" * 20, b"c2" * 20)):
+        await buffer.appender.append(batch(*records))
+    await buffer.appender.seal()
+    await buffer.flush()
+    (path,) = buffer.paths(layout.SEALED)
+    await buffer._end_tasks()
+    return buffer, path
+
+
+async def delivered_after_a_restart(buffer: PartedBuffer) -> None:
+    await buffer.crash(power=False)
+    for key, _ in list(buffer.shelf.ledger.book.held):
+        buffer.shelf.release(key)
+    await buffer.flush()
+    await passed(60)
+
+
 def test_damage_to_a_segment_whose_rows_are_parted() -> None:
     """Where an outcome goes without its records, and a restart finds some of these damaged, it is made anew from the
     others: these arrive in the cuts they are in, nothing wrong does, and what is lost is counted and told.
     """
 
     async def scenario() -> None:
-        buffer = PartedBuffer()
-        buffer.leave_records_as_they_come()
-        buffer.far["far"].script = [Refused("not yet")] * 2
-        await buffer.start()
-        for records in ((b"a1" * 20, b"b1" * 20), (b"a2" * 20, b"c2" * 20)):
-            await buffer.appender.append(batch(*records))
-        await buffer.appender.seal()
-        await buffer.flush()
-        (path,) = buffer.paths(layout.SEALED)
-        await buffer._end_tasks()
+        buffer, path = await ended_with_held_cuts()
         buffer.disk.flip(path, buffer.disk.read(path).index(b"a1a1"))
-        await buffer.crash(power=False)
-        for key, _ in list(buffer.shelf.ledger.book.held):
-            buffer.shelf.release(key)
-        await buffer.flush()
-        await passed(60)
+        await delivered_after_a_restart(buffer)
         assert objects(buffer) == [[b"a2" * 20], [b"c2" * 20]]
         assert any("made anew" in report for report in buffer.reports)
         assert buffer.shelf.standings()[STREAM, "far"].totals.damaged == 2
@@ -363,22 +373,9 @@ def test_records_of_parted_rows_that_lie_elsewhere_now() -> None:
     """Where damage has moved whole frames, all of them can be read, but not where the outcome says: it is made anew."""
 
     async def scenario() -> None:
-        buffer = PartedBuffer()
-        buffer.leave_records_as_they_come()
-        buffer.far["far"].script = [Refused("not yet")] * 2
-        await buffer.start()
-        for records in ((b"a1" * 20, b"b1" * 20), (b"a2" * 20, b"c2" * 20)):
-            await buffer.appender.append(batch(*records))
-        await buffer.appender.seal()
-        await buffer.flush()
-        (path,) = buffer.paths(layout.SEALED)
-        await buffer._end_tasks()
+        buffer, path = await ended_with_held_cuts()
         buffer.disk.put(path, bytes(64) + buffer.disk.read(path))
-        await buffer.crash(power=False)
-        for key, _ in list(buffer.shelf.ledger.book.held):
-            buffer.shelf.release(key)
-        await buffer.flush()
-        await passed(60)
+        await delivered_after_a_restart(buffer)
         assert objects(buffer) == [[b"a1" * 20, b"a2" * 20], [b"b1" * 20], [b"c2" * 20]]
         assert any("made anew" in report for report in buffer.reports)
         assert buffer.paths(layout.SEALED) == []
