@@ -26,13 +26,14 @@ def batch(disk: Disk, data_dir: str, segment: Segment, damaged: Damaged) -> Batc
     """The segment as a batch. Opening fails with FileNotFoundError where its file is gone."""
     path = layout.file_of(data_dir, segment)
     disk.size(path)
-    return Batch(segment, lambda: slices(viewed(disk, path), segment.key, damaged))
+    return Batch(segment, lambda: slices(viewed(disk, path), segment.key, damaged, segment.end))
 
 
 def placed(disk: Disk, data_dir: str, given: Batch, damaged: Damaged) -> Batch:
     """The given segment's batch, its rows with a column `place`."""
     path = layout.file_of(data_dir, given.segment)
-    return replace(given, read=lambda: slices(viewed(disk, path), given.segment.key, damaged, with_places=True))
+    segment = given.segment
+    return replace(given, read=lambda: slices(viewed(disk, path), segment.key, damaged, segment.end, with_places=True))
 
 
 @contextmanager
@@ -51,18 +52,19 @@ def viewed(disk: Disk, path: str) -> View:
 
 
 def slices(
-    view: View, key: SegmentKey, damaged: Damaged | None = None, with_places: bool = False
+    view: View, key: SegmentKey, damaged: Damaged | None = None, last: int | None = None, with_places: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """Slices of about SLICE_BYTES or SLICE_ROWS, cut at places that depend on the file alone.
 
     Frames are never split unless one alone is larger, and large ones are not joined. Rows lost to damage are left out:
-    the others keep their ordinals. `damaged` is told of each damage, also of one that cost no row.
+    the others keep their ordinals. `damaged` is told of each damage, also of one that cost no row. No record of the
+    segment has the number `last` or one behind it; where that is not known, the trailer says it.
     """
     _, lane, first = key
     crc_seed = frame.seed(lane)
     gathered = _Gathered(first)
     try:
-        for item in frame.scan(view.buffer, crc_seed, first):
+        for item in frame.scan(view.buffer, crc_seed, first, last):
             if isinstance(item, frame.Gap):
                 if damaged is not None:
                     damaged(key)

@@ -55,6 +55,19 @@ def test_optional_columns() -> None:
     assert found.column("refused").to_pylist() == [None, None, "why"]
 
 
+def test_records_of_another_segment_in_its_place() -> None:
+    """The file of the lane's next segment has nothing of this one's: none of its records arrive here too."""
+    disk, path = FaultyDisk(), "/data/buffer/app/lane/00000000000000000000.sealed"
+    next_segment = frame.encode_frame(in_pieces([batch(b"c")]), 2, 0, {}, frame.seed(LANE))
+    disk.make_folder("/data/buffer/app/lane")
+    disk.put(path, b"".join(map(bytes, next_segment)))
+    met: list[SegmentKey] = []
+    given = reading.batch(disk, "/data", Segment("app", LANE, 0, 2, 2, utc(0), 1), met.append)
+    assert list(given.slices()) == []
+    assert list(reading.placed(disk, "/data", given, met.append).slices()) == []
+    assert met == [("app", LANE, 0)] * 2
+
+
 def test_a_file_that_is_gone() -> None:
     """Opening a segment whose file is gone fails at once, not in the middle of a delivery."""
     met: list[SegmentKey] = []
