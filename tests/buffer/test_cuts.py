@@ -706,6 +706,23 @@ def test_an_outcome_lost_meanwhile_is_made_anew() -> None:
     in_buffer(scenario)
 
 
+def test_a_parted_segment_is_not_let_go() -> None:
+    """Not by itself, wherever its destination has gone: each of its cuts is, and no record would be counted once."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        segment = await buffer.put(b"a1", b"b1")
+        await buffer.idle()
+        (of_segments,) = (one for one in buffer.pipelines if one.parts is not None)
+        with pytest.raises(Retry, match="parted"):
+            await of_segments.let_go(segment)
+        buffer.check_sums()
+        await buffer.flush()
+        assert objects(buffer) == [[b"a1"], [b"b1"]]
+        buffer.check_sums()
+
+    in_buffer(scenario)
+
+
 def test_where_the_records_of_a_cut_lie() -> None:
     """A cut tells which runs of the log its records were taken from, and each letter of it its record's own sequence
     number, also after a crash.

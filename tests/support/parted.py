@@ -105,6 +105,7 @@ class PartedBuffer(DiskBuffer):
 
     def start_delivery(self, died: bool = True) -> None:
         self.deliveries: list[Deliveries] = []
+        self.pipelines: list[Pipeline] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.changed = asyncio.Event()
         self._outcomes = OneByOne()
@@ -134,6 +135,7 @@ class PartedBuffer(DiskBuffer):
         parts = None if isinstance(outbox, CutOutbox) else outbox
         cuts = isinstance(outbox, CutOutbox)
         pipeline = Pipeline(outbox, line, threads, threads, self.runtime, self._outcomes, parts=parts, cuts=cuts)
+        self.pipelines.append(pipeline)
         deliveries = Deliveries(
             stream,
             destination,
