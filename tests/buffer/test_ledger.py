@@ -89,6 +89,35 @@ def test_a_sync_that_failed_is_not_repeated_by_those_who_wait_for_it() -> None:
     assert len(book.held) == 4
 
 
+def test_what_is_written_during_a_sync_waits_for_the_next() -> None:
+    """A sync that had begun before is no promise for it: it is durable when its own append returns."""
+
+    class Disk(FaultyDisk):
+        def reopen(self, path: str, size_bytes: int) -> Writer:
+            writer = FaultyDisk.reopen(self, path, size_bytes)
+            sync = writer.sync
+
+            def lasts() -> None:
+                sync()
+                syncing.set()
+                queue.second_waits.wait(10)
+
+            writer.sync = lasts  # type: ignore[method-assign]
+            return writer
+
+    disk, queue, syncing = Disk(), Queue(), threading.Event()
+    ledger = opened(disk)
+    ledger.append(entry("held", why="w"), sync=False)
+    ledger._sync_lock = queue  # type: ignore[assignment]
+    with ThreadPoolExecutor(2, "appends") as threads:
+        first = threads.submit(ledger.append, entry("held", KEYS[1], why="w"))
+        assert syncing.wait(10)
+        second = threads.submit(ledger.append, entry("held", KEYS[2], why="w"))
+        assert [call.exception(20) for call in (first, second)] == [None, None]
+    book, _ = read_book(disk.after_power_cut(), PATH)
+    assert len(book.held) == 3
+
+
 ENTRIES = st.lists(
     st.one_of(
         st.builds(
