@@ -6,18 +6,21 @@ mapped and read lazily, group by group, again at each pass: memory is bounded by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from firehose.buffer import groups, layout, outcome, places, reading
+from firehose.buffer import groups, layout, outcome, pieces, places, reading
 from firehose.buffer.groups import Cut
-from firehose.buffer.places import Piece
-from firehose.contracts import Disk
+from firehose.buffer.pieces import PIECE_BYTES, SUM
+from firehose.contracts import Disk, Retry
 from firehose.model import ROW_SCHEMA, SIZE, Outcome, Rejections, SegmentKey
 from firehose.partitions import COLUMN
 from firehose.rows import cut as next_record
@@ -26,7 +29,32 @@ from firehose.rows import is_bare, values_bytes
 Numbers = np.ndarray[tuple[int], np.dtype[np.int32]]
 NUMBER = ROW_SCHEMA.field("row")
 MAPPED_FILES = 64
-SLICE_BYTES = 4 * 1024 * 1024  # what columns are read from at once: of that size, it is not joined again for them
+# What is raised where rows are read that are damaged.
+UNREADABLE = (pa.ArrowException, OSError, ValueError, LookupError, ArithmeticError, struct.error)
+
+
+class Changed(Exception):
+    """Rows of a segment are not what they were when it was parted."""
+
+    def __init__(self, key: SegmentKey) -> None:
+        super().__init__(f"rows of {'/'.join(map(str, key))} are not what they were when it was parted")
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows of one group, and the segment's file, where their records lie if they go without these."""
+
+    key: SegmentKey
+    rows: pa.RecordBatch
+    file: pa.Buffer
+    expected: bytes | None  # the checksum, where it is known
+
+    @property
+    def size_bytes(self) -> int:
+        bare = is_bare(self.rows)
+        found: int = pc.sum(self.rows.column(SIZE)).as_py() if bare else values_bytes(self.rows.column("record"))
+        return found
 
 
 class Mapped:
@@ -47,62 +75,102 @@ class Mapped:
 
 @dataclass(frozen=True, slots=True)
 class CutRows:
-    """A cut's outcomes, one for each slice; every pass yields the same. Raises `Retry` where the disk fails."""
+    """A cut's outcomes, one for each slice; every pass yields the same. Raises `Retry` where the disk fails, or where
+    rows are not what they were: `doubted` is told of their segment.
+    """
 
     disk: Disk
     data_dir: str
     cut: Cut
     mapped: Mapped
+    sums: Mapping[SegmentKey, bytes]  # of each group, those of its pieces, where they are known
+    doubted: Callable[[SegmentKey], object]
 
     def __iter__(self) -> Iterator[Outcome]:
-        nothing = Rejections()
-        for rows in _gathered(self._pieces()):
-            yield Outcome(rows, nothing)
+        nothing, base = Rejections(), 0
+        with self._doubting():
+            for few in _gathered(self._pieces()):
+                whole, base = _numbered(few, base)
+                for rows in _cut(whole):
+                    yield Outcome(rows, nothing)
 
     def records(self) -> Iterator[pa.RecordBatch]:
         """Of the rows, the records as they were taken in: those that are in this cut with all that was made of them.
         Of any other, sending it again would bring what went elsewhere once more.
         """
         base = 0
-        for key in self.cut.of:
-            came, numbers, whole = self._numbers(key)
-            yield from self._originals(key, came[whole], numbers[whole] + base)
-            base += len(came)
+        with self._doubting():
+            for key in self.cut.of:
+                came, numbers, whole = self._numbers(key)
+                yield from self._originals(key, came[whole], numbers[whole] + base)
+                base += len(came)
 
     def sequence_numbers(self) -> list[int]:
         """Of the records in the order of their numbers, each within its lane."""
-        return [key[2] + ordinal for key in self.cut.of for ordinal in self._numbers(key)[0].tolist()]
+        with self._doubting():
+            return [key[2] + ordinal for key in self.cut.of for ordinal in self._numbers(key)[0].tolist()]
+
+    @contextmanager
+    def _doubting(self) -> Iterator[None]:
+        try:
+            yield
+        except Changed as found:
+            self.doubted(found.key)
+            raise Retry(f"{found}; its outcome is checked, and made anew where it is damaged") from found
 
     def _pieces(self) -> Iterator[Piece]:
-        """The cut's ranges, one or more from each outcome that has some, their rows still with the numbers of their
-        segments.
-        """
+        """The cut's rows, one or more from each outcome that has some, still with the numbers of their segments."""
         for key in self.cut.of:
             file = self.mapped.buffer(layout.file_of(self.data_dir, key))
+            sums = self.sums.get(key)
+            found = 0
             for part in self._outcomes(key):
-                rows = outcome.rows(part)
-                start, end = groups.chosen(rows, self.cut.partition)
-                for piece in _bounded(rows.slice(start, end - start).drop_columns([COLUMN])):
-                    yield piece, file
+                for rows in self._rows(key, part, file):
+                    expected = None if sums is None else sums[found : found + SUM.size]
+                    found += SUM.size
+                    yield Piece(key, rows, file, expected)
+            if sums is not None and len(sums) != found:
+                raise Changed(key)
 
-    def _outcomes(self, key: SegmentKey) -> Iterator[tuple[pa.Buffer, pa.Buffer, pa.Buffer]]:
+    def _rows(self, key: SegmentKey, part: outcome.Part, file: pa.Buffer) -> list[pa.RecordBatch]:
+        """The pieces that one outcome of a segment has. Nothing in it has been checked since it was parted."""
+        try:
+            rows = outcome.rows(part)
+            if not rows.num_rows:
+                return []
+            pieces.check(rows)
+            start, end = groups.chosen(rows, self.cut.partition)
+            chosen = rows.slice(start, end - start).drop_columns([COLUMN])
+            pieces.check_values(chosen, file)
+            return [chosen.slice(start, end - start) for start, end in pairwise([0, *pieces.ends(chosen)])]
+        except UNREADABLE as error:
+            raise Changed(key) from error
+
+    def _outcomes(self, key: SegmentKey) -> Iterator[outcome.Part]:
         view = reading.viewed(self.disk, layout.file_of(self.data_dir, key, layout.OUT))
         try:
             yield from outcome.parts(view.buffer)
+        except UNREADABLE as error:
+            raise Changed(key) from error
         finally:
             view.close()
 
     def _numbers(self, key: SegmentKey) -> tuple[Numbers, Numbers, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-        """Of a segment's records in this cut: their ordinals, their numbers within the group, which are here whole."""
+        """Of a segment's records in this cut: their ordinals, their numbers within the group, which are here whole. It
+        takes what became of all others to know that, so that the whole outcome is checked.
+        """
+        with reading.told_as_retry():
+            outcomes = outcome.read(self.disk, layout.file_of(self.data_dir, key, layout.OUT))
+        if outcomes is None:
+            raise Changed(key)
         came, whole = [np.zeros(0, np.int32)], [np.zeros(0, np.bool_)]
-        for part in self._outcomes(key):
-            rows = outcome.rows(part)
-            start, end = groups.chosen(rows, self.cut.partition)
-            numbers = rows.column("row").to_numpy()
+        for one in (one for one in outcomes if one.rows.num_rows):
+            start, end = groups.chosen(one.rows, self.cut.partition)
+            numbers = one.rows.column("row").to_numpy()
             here = np.unique(numbers[start:end])
-            elsewhere = np.concatenate([numbers[:start], numbers[end:], outcome.ended(part).to_numpy()])
+            ended = one.refused.table.column("row").to_numpy()
             came.append(here)
-            whole.append(~np.isin(here, elsewhere))
+            whole.append(~np.isin(here, np.concatenate([numbers[:start], numbers[end:], ended])))
         ordinals = np.concatenate(came)
         return ordinals, np.arange(len(ordinals), dtype=np.int32), np.concatenate(whole)
 
@@ -115,60 +183,46 @@ class CutRows:
                 yield picked.set_column(1, NUMBER, pa.array(numbers).take(found.drop_null()))
 
 
-def _bounded(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Rows in one piece where they have their records, for which it takes no memory; else no more than a slice has."""
-    if not rows.num_rows or not is_bare(rows):
-        yield from [rows] if rows.num_rows else []
-        return
-    ends = np.cumsum(rows.column(SIZE).to_numpy(), dtype=np.int64)
-    start = 0
-    while start < rows.num_rows:
-        before = int(ends[start - 1]) if start else 0
-        end = int(np.searchsorted(ends, before + SLICE_BYTES, side="right"))
-        end = min(max(end, start + 1), start + reading.SLICE_ROWS)
-        yield rows.slice(start, end - start)
-        start = end
-
-
-def _gathered(pieces: Iterator[Piece]) -> Iterator[pa.RecordBatch]:
-    """Slices of about SLICE_BYTES: small pieces are joined, and large ones cut, never between rows of one record."""
+def _gathered(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
+    """As many of one kind as have no more than PIECE_BYTES and SLICE_ROWS together."""
     held: list[Piece] = []
-    held_bytes = held_rows = base = 0
+    held_bytes = held_rows = 0
     for piece in pieces:
-        rows, _ = piece
-        size_bytes = _record_bytes(rows)
-        too_large = held_rows + rows.num_rows > reading.SLICE_ROWS or held_bytes + size_bytes > SLICE_BYTES
-        if held and (too_large or rows.schema != held[0][0].schema):
-            whole, base = _numbered(held, base)
-            yield from _cut(whole, held_bytes)
+        rows, size_bytes = piece.rows, piece.size_bytes
+        too_large = held_rows + rows.num_rows > reading.SLICE_ROWS or held_bytes + size_bytes > PIECE_BYTES
+        if held and (too_large or rows.schema != held[0].rows.schema):
+            yield held
             held, held_bytes, held_rows = [], 0, 0
         held.append(piece)
         held_bytes += size_bytes
         held_rows += rows.num_rows
     if held:
-        yield from _cut(_numbered(held, base)[0], held_bytes)
+        yield held
 
 
-def _record_bytes(rows: pa.RecordBatch) -> int:
-    return pc.sum(rows.column(SIZE)).as_py() if is_bare(rows) else values_bytes(rows.column("record"))
-
-
-def _numbered(pieces: list[Piece], base: int) -> tuple[pa.RecordBatch, int]:
+def _numbered(few: list[Piece], base: int) -> tuple[pa.RecordBatch, int]:
     """The pieces joined, their records numbered from `base` on; and the number behind the last. A record's rows lie
     side by side in one piece: each piece begins another record, also where its number is that of another segment's.
+    Raises `Changed`.
     """
-    rows = places.whole(pieces)
+    rows = places.whole([(piece.rows, piece.file) for piece in few])
+    counts = [piece.rows.num_rows for piece in few]
+    for piece, checksum in zip(few, pieces.checksums(rows, counts), strict=True):
+        if piece.expected not in (None, SUM.pack(checksum)):
+            raise Changed(piece.key)
     numbers = rows.column("row").to_numpy()
     begins = np.ones(len(numbers), bool)
     np.not_equal(numbers[1:], numbers[:-1], out=begins[1:])
-    begins[np.cumsum([0, *(piece.num_rows for piece, _ in pieces[:-1])])] = True
+    begins[np.cumsum([0, *counts[:-1]])] = True
     ranks = np.cumsum(begins, dtype=np.int32) + np.int32(base - 1)
     return rows.set_column(1, NUMBER, pa.array(ranks, NUMBER.type)), int(ranks[-1]) + 1
 
 
-def _cut(rows: pa.RecordBatch, size_bytes: int) -> Iterator[pa.RecordBatch]:
-    pieces = max(1, -(-rows.num_rows // reading.SLICE_ROWS), -(-size_bytes // SLICE_BYTES))
-    step, start = -(-rows.num_rows // pieces), 0
+def _cut(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Slices of about PIECE_BYTES, never between rows of one record."""
+    size_bytes = values_bytes(rows.column("record"))
+    count = max(1, -(-rows.num_rows // reading.SLICE_ROWS), -(-size_bytes // PIECE_BYTES))
+    step, start = -(-rows.num_rows // count), 0
     while start < rows.num_rows:
         end = next_record(rows, min(start + step, rows.num_rows))
         yield rows.slice(start, end - start)

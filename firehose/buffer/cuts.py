@@ -101,7 +101,9 @@ class CutOutbox(Outgoing):
     _lost: dict[SegmentKey, bool] = field(default_factory=dict)  # of those that an earlier process made
     _arrived: dict[SegmentKey, bool] = field(default_factory=dict)  # likewise
     _taken: Counter[SegmentKey] = field(default_factory=Counter)  # of a cut that waits for its segments: how many came
-    _left: dict[SegmentKey, set[str]] = field(default_factory=dict)  # of each segment taken: groups not delivered
+    _left: dict[SegmentKey, dict[str, bytes]] = field(default_factory=dict)  # of each segment taken: groups not
+    # delivered, and the checksums of their pieces
+    _doubted: set[SegmentKey] = field(default_factory=set)  # segments whose rows are not what they were
     _ending: set[SegmentKey] = field(default_factory=set)  # segments of which a cut was the last that was owed
     _active: Counter[str] = field(default_factory=Counter)  # partitions, open or cut, by how many of these
     _mapped: Mapped = field(init=False)
@@ -115,19 +117,28 @@ class CutOutbox(Outgoing):
         return key in self._left
 
     def take(self, segment: Segment, found: list[Group], hurried: bool) -> None:
-        """The groups of a segment: some may be in cuts that an earlier process made, or delivered."""
+        """The groups of a segment: some may be in cuts that an earlier process made, or delivered. Those of one that is
+        known may be of another outcome than before.
+        """
+        if not self.knows(segment.key):
+            self._take(segment, found, hurried)
+        sums = {hash_of(group.partition, segment.version): group.sums for group in found}
+        self._left[segment.key] = {mark: sums.get(mark, b"") for mark in self._left[segment.key]}
+        self._doubted.discard(segment.key)
+
+    def _take(self, segment: Segment, found: list[Group], hurried: bool) -> None:
         book, key = self._ledger.book, segment.key
         placed = {
             mark: cut for mark, cut in book.placed.get((key, self.destination), {}).items() if not self._is_lost(cut)
         }
-        waiting = {mark for mark, cut in placed.items() if not self._arrived[cut]}
-        self._left[key] = waiting
+        waiting = sorted(mark for mark, cut in placed.items() if not self._arrived[cut])
+        self._left[key] = dict.fromkeys(waiting, b"")
         for group in found:
             mark = hash_of(group.partition, segment.version)
             if mark not in placed:
-                self._left[key].add(mark)
+                self._left[key][mark] = b""
                 self._gather(mark, segment, group, hurried)
-        for mark in sorted(waiting & placed.keys()):
+        for mark in waiting:
             self._taken[placed[mark]] += 1
             self._again(book.cuts[placed[mark], self.destination])
 
@@ -200,7 +211,7 @@ class CutOutbox(Outgoing):
         """Which groups the cut has is durable before anything of it is sent."""
         if lost := await self._blocking(partial(self._begin, segment)):
             self._shelf.remake(lost, self.destination)
-            raise Retry(f"the durable outcome of {len(lost)} segments is gone, and is being made anew")
+            raise Retry(f"the durable outcome of {len(lost)} segments is gone or doubted, and is being made anew")
         return await self.read(segment)
 
     async def read(self, segment: Segment) -> Batch:
@@ -225,8 +236,8 @@ class CutOutbox(Outgoing):
         if any(cut.hash in self._left[key] for key in cut.of if key in self._left):
             self._shelf.ended((self.stream, self.destination), totals, cut.of)
             for key in cut.of:
-                self._left.get(key, set()).discard(cut.hash)
-        for key in [key for key in cut.of if self._left.get(key) == set() and key not in self._ending]:
+                self._left.get(key, {}).pop(cut.hash, None)
+        for key in [key for key in cut.of if self._left.get(key) == {} and key not in self._ending]:
             self._ending.add(key)
             try:
                 await self.finish([key])
@@ -237,16 +248,17 @@ class CutOutbox(Outgoing):
 
     async def finish(self, keys: Iterable[SegmentKey]) -> None:
         """Ends those segments that have no group left."""
-        for key in [key for key in keys if self._left.get(key) == set()]:
+        for key in [key for key in keys if self._left.get(key) == {}]:
             self._mapped.forget()
             await self._shelf.finish(key, self.destination)
             self._left.pop(key, None)
+            self._doubted.discard(key)
             self._ending.discard(key)
 
     def _begin(self, segment: Segment) -> list[SegmentKey]:
-        """An attempt; none where outcomes are gone: the segments whose."""
+        """An attempt; none where outcomes are gone or doubted: the segments whose."""
         members = self._rows(segment).cut.of
-        lost = [key for key in members if not self._disk.exists(self._outcome(key))]
+        lost = [key for key in members if key in self._doubted or not self._disk.exists(self._outcome(key))]
         if not lost:
             for key in members:
                 self._disk.size(layout.file_of(self._data_dir, key))  # its records may lie there alone
@@ -274,7 +286,8 @@ class CutOutbox(Outgoing):
 
     def _rows(self, segment: Segment) -> CutRows:
         cut = self._cuts.get(segment.key) or self._ledger.book.cuts[segment.key, self.destination]
-        return CutRows(self._disk, self._data_dir, cut, self._mapped)
+        sums = {key: self._left[key][cut.hash] for key in cut.of if cut.hash in self._left.get(key, {})}
+        return CutRows(self._disk, self._data_dir, cut, self._mapped, sums, self._doubted.add)
 
     # How partitions gather.
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from firehose.buffer import outcome
+from firehose.buffer import layout, outcome, pieces
 from firehose.contracts import Disk
 from firehose.model import SIZE, Segment, SegmentKey
 from firehose.partitions import COLUMN
@@ -36,6 +36,7 @@ class Group:
     accounted: int  # of these, the ones that no group before it has a row of
     size_bytes: int  # of the rows' records
     oldest_ms: int  # arrival of the oldest, no earlier than the segment's own
+    sums: bytes  # of its pieces, in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +88,18 @@ def hash_of(partition: str, version: int) -> str:
     return hashlib.sha256(f"{version}:{partition}".encode()).hexdigest()[:16]
 
 
-def groups(disk: Disk, path: str, opened_ms: int) -> list[Group]:
+def groups(disk: Disk, data_dir: str, segment: Segment) -> list[Group]:
     """The groups of a segment, of its whole durable outcome, which has been read and found good before."""
     found: dict[str, Group] = {}
-    view = disk.view(path)
+    file = disk.view(layout.file_of(data_dir, segment))
+    view = disk.view(layout.file_of(data_dir, segment, layout.OUT))
     try:
         for part in outcome.parts(view.buffer):
-            for one in _of_outcome(outcome.rows(part), opened_ms):
+            for one in _of_outcome(outcome.rows(part), file.buffer, segment):
                 found[one.partition] = _added(found.get(one.partition), one)
     finally:
         view.close()
+        file.close()
     return list(found.values())
 
 
@@ -109,10 +112,11 @@ def _added(old: Group | None, new: Group) -> Group:
         old.accounted + new.accounted,
         old.size_bytes + new.size_bytes,
         min(old.oldest_ms, new.oldest_ms),
+        old.sums + new.sums,
     )
 
 
-def _of_outcome(rows: pa.RecordBatch, opened_ms: int) -> Iterator[Group]:
+def _of_outcome(rows: pa.RecordBatch, file: pa.Buffer, segment: Segment) -> Iterator[Group]:
     if not rows.num_rows:
         return
     codes, names = _codes(rows), rows.column(COLUMN).dictionary.to_pylist()
@@ -126,9 +130,10 @@ def _of_outcome(rows: pa.RecordBatch, opened_ms: int) -> Iterator[Group]:
         np.bincount(codes[changes], minlength=len(names)),
         np.bincount(codes[firsts], minlength=len(names)),
         np.add.reduceat(sizes, starts, dtype=np.int64),
-        np.maximum(oldest, opened_ms),
+        np.maximum(oldest, int(segment.opened_at.timestamp() * 1000)),
     )
-    yield from (Group(*one) for one in zip(names, *(column.tolist() for column in columns), strict=True))
+    sums = pieces.sums(rows.drop_columns([COLUMN]), file, starts.tolist())
+    yield from (Group(*one) for one in zip(names, *(column.tolist() for column in columns), sums, strict=True))
 
 
 def chosen(rows: pa.RecordBatch, partition: str) -> tuple[int, int]:

@@ -127,7 +127,8 @@ def _rows(disk: Disk, data_dir: str, key: SegmentKey) -> Iterator[pa.BinaryArray
     book, _ = read_book(disk, _ledger(data_dir))
     for (one, _), cut in book.cuts.items():
         if one == key and all(outcome.read(disk, layout.file_of(data_dir, member, layout.OUT)) for member in cut.of):
-            yield from (rows.rows.column("record") for rows in CutRows(disk, data_dir, cut, Mapped(disk)))
+            rows = CutRows(disk, data_dir, cut, Mapped(disk), sums={}, doubted=lambda _: None)
+            yield from (one.rows.column("record") for one in rows)
             return
     raise _not_there(key)
 

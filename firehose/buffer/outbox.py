@@ -178,8 +178,7 @@ class Shelf:
             self._totals[place] += self.ledger.book.parted[segment.key][destination]
             shelved.ended[destination] = _ended(self.ledger.book, segment.key, destination)
         shelved.remaking.discard(destination)
-        if not cuts.knows(segment.key):
-            cuts.take(segment, found, hurried=segment.key in self._hurried[place])
+        cuts.take(segment, found, hurried=segment.key in self._hurried[place])
         self.gathering.active.made(segment.stream, segment.key)
         self._arrived(place, segment.key)
         cuts.make_room(self._bytes[segment.stream])
@@ -205,10 +204,11 @@ class Shelf:
             await self.outbox(key[0], destination).finish(shelved.segment, rest)
 
     def remake(self, keys: Iterable[SegmentKey], destination: str) -> None:
-        """Offers parted segments again: on the way a durable outcome that is gone is made anew, and a segment ends that
-        has no group left.
+        """Offers parted segments again: on the way a durable outcome that is gone or damaged is made anew, and what has
+        no group left ends.
         """
         for shelved in [self._shelved[key] for key in keys if key in self._shelved]:
+            self.outcomes.checked.discard(shelved.segment.key)
             if destination in shelved.owed - shelved.remaking:
                 shelved.remaking.add(destination)
                 self.outbox(shelved.segment.stream, destination).offer(shelved.segment)
@@ -429,8 +429,7 @@ class DiskOutbox(Outgoing):
         self._log({"t": "delivered", "n": totals.to_json(), "o": self._origins(segment)}, segment)
 
     def _part(self, segment: Segment, totals: Totals) -> list[Group]:
-        opened_ms = int(segment.opened_at.timestamp() * 1000)
-        found = groups(self._disk, layout.file_of(self._data_dir, segment, layout.OUT), opened_ms)
+        found = groups(self._disk, self._data_dir, segment)
         if self.parted(segment):
             self._log({"t": "resting"}, segment, sync=False)
         else:

@@ -35,6 +35,7 @@ WORD = struct.Struct("<I")
 PART = struct.Struct("<QII")
 END = 2**64 - 1  # the size of the end mark
 CONTENT_AT = {1: 16, 2: 24, 3: 16, 4: 16}
+Part = tuple[pa.Buffer, pa.Buffer, pa.Buffer]  # of one outcome: rows, refused, dropped
 
 
 class Keeping:
@@ -102,8 +103,8 @@ def read(disk: Disk, path: str) -> list[Outcome] | None:
     return [_outcome(*parts[at : at + 3]) for at in range(0, len(parts), 3)] if whole else None
 
 
-def parts(buffer: pa.Buffer) -> Iterator[tuple[pa.Buffer, pa.Buffer, pa.Buffer]]:
-    """Rows, refused, dropped of each outcome of a file that `read` has found good: no checksum is looked at again."""
+def parts(buffer: pa.Buffer) -> Iterator[Part]:
+    """The outcomes of a file that `read` has found good: no checksum is looked at again."""
     offset, found = CONTENT_AT[FORMAT], list[pa.Buffer]()
     while (size := PART.unpack_from(buffer, offset)[0]) != END:
         found.append(buffer.slice(offset + PART.size, size))
@@ -113,18 +114,13 @@ def parts(buffer: pa.Buffer) -> Iterator[tuple[pa.Buffer, pa.Buffer, pa.Buffer]]
             found = []
 
 
-def rows(part: tuple[pa.Buffer, pa.Buffer, pa.Buffer]) -> pa.RecordBatch:
+def rows(part: Part) -> pa.RecordBatch:
     """The rows to deliver: a view, not one byte of which is read before it is used."""
     stream = pa.ipc.open_stream(part[0])
     try:
         return stream.read_next_batch()  # they are one
     except StopIteration:
         return pa.RecordBatch.from_pylist([], schema=stream.schema)
-
-
-def ended(part: tuple[pa.Buffer, pa.Buffer, pa.Buffer]) -> pa.ChunkedArray:
-    """The ordinals of the rows that were refused."""
-    return pa.ipc.open_stream(part[1]).read_all().column("row")
 
 
 def _parts(outcome: Outcome) -> Iterator[pa.Buffer]:

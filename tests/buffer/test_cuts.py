@@ -7,6 +7,7 @@ import json
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from random import Random
 
 import pyarrow as pa
@@ -746,16 +747,42 @@ def test_where_the_records_of_a_cut_lie() -> None:
     in_buffer(scenario, splits=True)
 
 
+def test_damage_between_a_delivery_and_its_letters() -> None:
+    """Which records letters are of is read from the outcome again: it is checked, and made anew where damaged."""
+
+    async def scenario(buffer: PartedBuffer) -> None:
+        far = buffer.far["far"] = Inconvertible()
+        await buffer.put(b"a1|b1", b"b2")
+        await buffer.idle()
+        (path,) = buffer.paths(layout.OUT)
+        far.behind = [partial(buffer.disk.flip, path, at) for at in range(0, buffer.disk.size(path), 97)]
+        await buffer.flush()
+        await passed(90_000)
+        letters = [json.loads(letter) for rows in buffer.errors.stored.values() for letter in rows]
+        assert {(b64decode(one["rawData"]), one["sequenceNumber"]) for one in letters} == {
+            (b"a1", "0"),
+            (b"b1", "0"),
+            (b"b2", "1"),
+        }
+        assert far.behind == []
+        buffer.check_sums()
+
+    in_buffer(scenario, splits=True)
+
+
 class Inconvertible(Objects):
-    """Remembers what came from where, and takes none of it."""
+    """Remembers what came from where, and takes none of it. Something may happen behind each delivery."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ranges: list[tuple[Range, ...]] = []
+        self.behind: list[Callable[[], None]] = []
 
     async def deliver(self, batch: Batch, memo: Memo) -> Receipt:
         self.ranges.append(batch.ranges)
         refused = [Rejections.of(rows, CONVERSION, "Malformed", "no number").table for rows in batch.slices()]
+        if self.behind:
+            self.behind.pop()()
         return Receipt(refused=Rejections(pa.concat_tables(refused)))
 
 
