@@ -24,6 +24,8 @@ from firehose.partitions import COLUMN
 from firehose.rows import is_bare
 from firehose.runtime import utc
 
+Codes = np.ndarray[tuple[int], np.dtype[np.int32]]
+Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 MARK = "#"  # in the lane of a cut: no lane on disk has one
 
 
@@ -120,20 +122,29 @@ def _of_outcome(rows: pa.RecordBatch, file: pa.Buffer, segment: Segment) -> Iter
     if not rows.num_rows:
         return
     codes, names = _codes(rows), rows.column(COLUMN).dictionary.to_pylist()
-    numbers = rows.column("row").to_numpy()
     starts = np.searchsorted(codes, np.arange(len(names)))
-    changes = (np.diff(codes, prepend=-1) != 0) | (np.diff(numbers, prepend=-1) != 0)
-    firsts = np.unique(numbers, return_index=True)[1]
     sizes = (rows.column(SIZE) if is_bare(rows) else pc.binary_length(rows.column("record"))).to_numpy()
     oldest = np.minimum.reduceat(rows.column("arrival_ms").to_numpy(), starts)
     columns = (
-        np.bincount(codes[changes], minlength=len(names)),
-        np.bincount(codes[firsts], minlength=len(names)),
+        *_records(rows, codes, len(names)),
         np.add.reduceat(sizes, starts, dtype=np.int64),
         np.maximum(oldest, int(segment.opened_at.timestamp() * 1000)),
     )
     sums = pieces.sums(rows.drop_columns([COLUMN]), file, starts.tolist())
     yield from (Group(*one) for one in zip(names, *(column.tolist() for column in columns), sums, strict=True))
+
+
+def _records(rows: pa.RecordBatch, codes: Codes, count: int) -> tuple[Counts, Counts]:
+    """How many records each group has a row of, and how many no group before it has. Rows without their records are
+    each the only one of theirs: no transform has touched them.
+    """
+    if is_bare(rows):
+        each = np.bincount(codes, minlength=count)
+        return each, each
+    numbers = rows.column("row").to_numpy()
+    changes = (np.diff(codes, prepend=-1) != 0) | (np.diff(numbers, prepend=-1) != 0)
+    firsts = np.unique(numbers, return_index=True)[1]
+    return np.bincount(codes[changes], minlength=count), np.bincount(codes[firsts], minlength=count)
 
 
 def chosen(rows: pa.RecordBatch, partition: str) -> tuple[int, int]:
@@ -148,6 +159,6 @@ def chosen(rows: pa.RecordBatch, partition: str) -> tuple[int, int]:
     return start, end
 
 
-def _codes(rows: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    codes: np.ndarray[tuple[int], np.dtype[np.int32]] = rows.column(COLUMN).indices.to_numpy()
+def _codes(rows: pa.RecordBatch) -> Codes:
+    codes: Codes = rows.column(COLUMN).indices.to_numpy()
     return codes
