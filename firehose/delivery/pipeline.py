@@ -100,13 +100,14 @@ class Passes:
 
     def slices(self) -> Iterator[pa.RecordBatch]:
         tally = Tally()
-        for place, (records, outcome) in enumerate(self.again()):
-            tally.add(records, outcome)
-            rows = outcome.rows
-            if rows.num_rows and self.judge is not None:
-                rows = tally.sift(rows, self.judge(place, rows))
-            if rows.num_rows:
-                yield rows
+        with _our_side():  # also where a destination is in the middle of reading them
+            for place, (records, outcome) in enumerate(self.again()):
+                tally.add(records, outcome)
+                rows = outcome.rows
+                if rows.num_rows and self.judge is not None:
+                    rows = tally.sift(rows, self.judge(place, rows))
+                if rows.num_rows:
+                    yield rows
         self.tally = tally
 
     def rows(self) -> Iterator[pa.RecordBatch]:

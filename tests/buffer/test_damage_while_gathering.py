@@ -13,7 +13,7 @@ from parted import DROPPED, REFUSED, PartedBuffer
 from structlog.testing import capture_logs
 from virtual_time import passed, run
 
-from firehose.buffer import layout, reading
+from firehose.buffer import cut_rows, layout, reading
 from firehose.buffer.outcome import read
 from firehose.delivery import parting
 
@@ -109,3 +109,25 @@ def test_nothing_is_doubted_without_damage(bare: bool, monkeypatch: pytest.Monke
         assert [event for event in log if event["log_level"] in ("warning", "error")] == []
 
     run(scenario())
+
+
+def test_damage_is_no_failure_of_the_destination() -> None:
+    """Not where it is met in the middle of a delivery: no row becomes a letter for it."""
+
+    async def scenario() -> None:
+        buffer = PartedBuffer()
+        buffer.leave_records_as_they_come()
+        buffer.deadline_seconds = 0
+        await buffer.start()
+        for number in range(3):
+            await buffer.put(b"a%d" % number * 40)
+        await buffer.idle()
+        buffer.disk.flip(buffer.paths(layout.OUT)[2], 400)
+        buffer.shelf.flush(STREAM)
+        await passed(300)
+        assert (buffer.far[FAR].rows().total(), buffer.letters()) == (3, 0)
+        end(buffer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cut_rows, "PIECE_BYTES", 100)
+        run(scenario())
