@@ -86,7 +86,7 @@ METRICS: Mapping[str, Described] = {
         "counter", ("stream",), "objects of dead letters removed after retention_days, since the delivery half started"
     ),
     "firehose_expired_bytes": Described("counter", ("stream",), "bytes of those objects"),
-    "firehose_damaged_records": Described("counter", ONE, "records lost to a damaged file, which is kept"),
+    "firehose_damaged_records": Described("counter", ONE, "records lost to damage; a damaged file is kept"),
     "firehose_split_rows": Described("counter", ONE, "rows beyond the first of a record"),
     "firehose_imbalance_records": Described(
         "gauge", ONE, "accepted + split - delivered - dropped - filtered - dead - damaged - buffered; always 0"
@@ -136,7 +136,7 @@ METRICS: Mapping[str, Described] = {
     "firehose_delivery_restarts": Described("counter", (), "how often the delivery process had to be started again"),
     "firehose_disk_free_bytes": Described("gauge", (), "free space where data_dir is"),
     "firehose_disk_failures": Described("counter", (), "writes, syncs or renames of the buffer that failed"),
-    "firehose_damaged_files": Described("counter", (), "damaged ranges found in files of the buffer"),
+    "firehose_damaged_files": Described("counter", (), "damaged ranges that a start found in files of the buffer"),
 }
 Sample = tuple[str, tuple[str, ...], float]
 

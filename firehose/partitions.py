@@ -13,7 +13,16 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-COLUMN = "partition"  # of an outcome's rows: dictionary<int32, string>; rows that share a partition lie side by side
+import pyarrow as pa
+
+from firehose.model import INTAKE_SCHEMA, PLACE, ROW_SCHEMA, SIZE
+
+COLUMN = "partition"  # of an outcome's rows: rows that share a partition lie side by side
+COLUMNS = {field.name: field.type for field in (*INTAKE_SCHEMA, *ROW_SCHEMA)} | {  # all that these rows may have
+    PLACE: pa.int64(),
+    SIZE: pa.int32(),
+    COLUMN: pa.dictionary(pa.int32(), pa.string()),
+}
 FROM_QUERY, FROM_LAMBDA, FROM_COLUMN = "partitionKeyFromQuery", "partitionKeyFromLambda", "column"
 
 

@@ -140,6 +140,8 @@ class CutRows:
                 return []
             pieces.check(rows)
             start, end = groups.chosen(rows, self.cut.partition)
+            if start >= end:
+                return []
             chosen = rows.slice(start, end - start).drop_columns([COLUMN])
             pieces.check_values(chosen, file)
             return [chosen.slice(start, end - start) for start, end in pairwise([0, *pieces.ends(chosen)])]

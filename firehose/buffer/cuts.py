@@ -116,15 +116,21 @@ class CutOutbox(Outgoing):
     def knows(self, key: SegmentKey) -> bool:
         return key in self._left
 
-    def take(self, segment: Segment, found: list[Group], hurried: bool) -> None:
+    def take(self, segment: Segment, found: list[Group], hurried: bool) -> bool:
         """The groups of a segment: some may be in cuts that an earlier process made, or delivered. Those of one that is
-        known may be of another outcome than before.
+        known may be of another outcome than before: whether rows are gone then, or where nobody looks for them.
         """
-        if not self.knows(segment.key):
+        key = segment.key
+        if not self.knows(key):
             self._take(segment, found, hurried)
         sums = {hash_of(group.partition, segment.version): group.sums for group in found}
-        self._left[segment.key] = {mark: sums.get(mark, b"") for mark in self._left[segment.key]}
-        self._doubted.discard(segment.key)
+        left, placed = self._left[key].keys(), self._ledger.book.placed.get((key, self.destination), {}).keys()
+        changed = not left <= sums.keys() <= left | placed
+        self._left[key] = {mark: sums.get(mark, b"") for mark in left}
+        if key in self._doubted:
+            self._mapped.forget()  # its file may be another one by now, or longer than it was
+            self._doubted.discard(key)
+        return changed
 
     def _take(self, segment: Segment, found: list[Group], hurried: bool) -> None:
         book, key = self._ledger.book, segment.key

@@ -82,6 +82,15 @@ class Book:
     totals: defaultdict[StreamPlace, Totals] = field(default_factory=lambda: defaultdict(Totals))
     origins: defaultdict[str, Origins] = field(default_factory=lambda: defaultdict(dict))
 
+    def ended(self, key: SegmentKey, destination: str) -> int:
+        """How many records of a parted segment have found their end: at once, and by the cuts of its groups."""
+        so_far = self.parted.get(key, {}).get(destination)
+        if so_far is None:
+            return 0
+        cuts = self.placed.get((key, destination), {}).values()
+        over = [cut for cut in tuple(cuts) if destination in self.delivered.get(cut, {})]
+        return so_far.records + sum(self.cuts[cut, destination].of[key] for cut in over)
+
     def apply(self, entry: dict[str, Any]) -> None:
         """Adds one entry. Delivering what is delivered changes nothing."""
         kind = entry["t"]

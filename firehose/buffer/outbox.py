@@ -14,7 +14,7 @@ from functools import partial
 from firehose.buffer import frame, kept, layout, leaving, outcome, reading, recovery
 from firehose.buffer.cuts import CutOutbox, Gathering
 from firehose.buffer.groups import Group, groups, is_cut
-from firehose.buffer.ledger import Book, Ledger, Place
+from firehose.buffer.ledger import Ledger, Place
 from firehose.buffer.outgoing import Outgoing
 from firehose.buffer.reading import told_as_retry
 from firehose.contracts import Disk
@@ -134,7 +134,7 @@ class Shelf:
         wanted, book = self._destinations(segment.stream, segment.version), self.ledger.book
         owed = {name for name in wanted if name not in book.delivered.get(segment.key, {})}
         parted = owed & book.parted.get(segment.key, {}).keys()
-        shelved = Shelved(segment, owed, parted, {name: _ended(book, segment.key, name) for name in parted})
+        shelved = Shelved(segment, owed, parted, {name: book.ended(segment.key, name) for name in parted})
         if wanted and not owed:
             self._remove(shelved)
             return
@@ -176,9 +176,10 @@ class Shelf:
         if destination not in shelved.parted:
             shelved.parted.add(destination)
             self._totals[place] += self.ledger.book.parted[segment.key][destination]
-            shelved.ended[destination] = _ended(self.ledger.book, segment.key, destination)
+            shelved.ended[destination] = self.ledger.book.ended(segment.key, destination)
         shelved.remaking.discard(destination)
-        cuts.take(segment, found, hurried=segment.key in self._hurried[place])
+        if cuts.take(segment, found, hurried=segment.key in self._hurried[place]):
+            self.keep(segment)
         self.gathering.active.made(segment.stream, segment.key)
         self._arrived(place, segment.key)
         cuts.make_room(self._bytes[segment.stream])
@@ -204,14 +205,17 @@ class Shelf:
             await self.outbox(key[0], destination).finish(shelved.segment, rest)
 
     def remake(self, keys: Iterable[SegmentKey], destination: str) -> None:
-        """Offers parted segments again: on the way a durable outcome that is gone or damaged is made anew, and what has
-        no group left ends.
-        """
+        """Offers parted segments again, to have their outcomes made anew, or what has no group left ended."""
         for shelved in [self._shelved[key] for key in keys if key in self._shelved]:
             self.outcomes.checked.discard(shelved.segment.key)
             if destination in shelved.owed - shelved.remaking:
                 shelved.remaking.add(destination)
                 self.outbox(shelved.segment.stream, destination).offer(shelved.segment)
+
+    def keep(self, segment: Segment) -> None:
+        """Its outcome has been made anew and is not what it was: what is in none of its cuts is in its file alone."""
+        self.damaged.add(segment.key)
+        self.report(f"{segment}: its outcome has changed, not all of it is delivered, and its file will be kept")
 
     def set_aside(self, segment: Segment, destination: str) -> None:
         """A segment is held: nobody waits for its groups."""
@@ -344,16 +348,6 @@ def _is_of(place: tuple[str, str], held: Place) -> bool:
     return (held[0][0], held[1]) == place
 
 
-def _ended(book: Book, key: SegmentKey, destination: str) -> int:
-    """How many records of a parted segment have found their end: at once, and by the cuts of its groups."""
-    so_far = book.parted.get(key, {}).get(destination)
-    if so_far is None:
-        return 0
-    cuts = book.placed.get((key, destination), {}).values()
-    over = [cut for cut in tuple(cuts) if destination in book.delivered.get(cut, {})]
-    return so_far.records + sum(book.cuts[cut, destination].of[key] for cut in over)
-
-
 @dataclass(slots=True, kw_only=True)
 class DiskOutbox(Outgoing):
     """The `Outbox` of one destination of a stream: its sealed segments, as they lie on disk."""
@@ -411,9 +405,11 @@ class DiskOutbox(Outgoing):
             await self._shelf.take(segment, self.destination, found)
 
     async def finish(self, segment: Segment, rest: int) -> None:
-        """All that was parted has been delivered. `rest` records were in none of it: an outcome that was lost has been
-        made anew, and is not what it was.
+        """All that was parted has been delivered. `rest` records were in none of it, since an outcome that was lost has
+        been made anew and is not what it was: the file is kept.
         """
+        if rest > 0:
+            self._shelf.keep(segment)
         totals = Totals(damaged=rest) if rest > 0 else Totals(split=-rest)
         await self._blocking(partial(self._commit, segment, totals))
         self._shelf.delivered(segment, self.destination, totals)

@@ -16,24 +16,20 @@ import pyarrow as pa
 from isal.isal_zlib import crc32
 
 from firehose.buffer import places, reading
-from firehose.model import INTAKE_SCHEMA, PLACE, ROW_SCHEMA, SIZE
-from firehose.partitions import COLUMN
+from firehose.model import PLACE, SIZE
+from firehose.partitions import COLUMN, COLUMNS
 from firehose.rows import is_bare
 
 PIECE_BYTES = 4 * 1024 * 1024  # what columns are read from at once: of that size, it is not joined again for them
 SUM = struct.Struct("<I")  # as a checksum is kept
-# Of all columns that rows of an outcome may have.
-KINDS = {field.name: field.type for field in (*ROW_SCHEMA, *INTAKE_SCHEMA)} | {
-    PLACE: pa.int64(),
-    SIZE: pa.int32(),
-    COLUMN: pa.dictionary(pa.int32(), pa.string()),
-}
+NULLABLE = {"meta", "refused"}
+TEXTS = {"record", *NULLABLE}
 Numbers = np.ndarray[tuple[int], np.dtype[Any]]
 
 
 def check(rows: pa.RecordBatch) -> None:
     """That a partition may be looked for in an outcome's rows, which may be damaged. Raises ValueError."""
-    if any(KINDS.get(field.name) != field.type for field in rows.schema):
+    if any(COLUMNS.get(field.name) != field.type for field in rows.schema):
         raise ValueError(f"the rows have other columns: {rows.schema}")
     rows.column(COLUMN).dictionary.validate(full=True)
 
@@ -43,13 +39,16 @@ def check_values(rows: pa.RecordBatch, file: pa.Buffer) -> None:
     KeyError.
     """
     rows.validate(full=True)
-    if any(column.null_count for column in rows.columns if column.type != pa.string()):
-        raise ValueError("something is null that never is")
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        if column.null_count and name not in NULLABLE:
+            raise ValueError(f"{name} is null somewhere, which it never is")
+        if name in TEXTS and column.buffers()[1].size % 4:
+            raise ValueError(f"the offsets of {name} are not whole numbers")
     if not is_bare(rows):
         rows.column("record")
         return
     places, sizes = rows.column(PLACE).to_numpy(), rows.column(SIZE).to_numpy()
-    if ((places < 0) | (sizes < 0) | (places > file.size - sizes)).any():
+    if places.min() < 0 or sizes.min() < 0 or (places > file.size - sizes).any():
         raise ValueError("a record does not lie in the segment's file")
 
 
@@ -57,9 +56,10 @@ def ends(rows: pa.RecordBatch) -> list[int]:
     """Where the pieces end of what a group has in one outcome. Rows that have their records are one piece, for which it
     takes no memory; of others none has more than PIECE_BYTES or SLICE_ROWS, unless it is one row.
     """
-    if is_bare(rows):
-        return _ends(_bytes_to(rows), 0, rows.num_rows)
-    return [rows.num_rows] if rows.num_rows else []
+    count = rows.num_rows
+    if not is_bare(rows) or (count <= reading.SLICE_ROWS and rows.column(SIZE).to_numpy().sum() <= PIECE_BYTES):
+        return [count] if count else []
+    return _ends(_bytes_to(rows), 0, count)
 
 
 def _bytes_to(rows: pa.RecordBatch) -> Numbers:
@@ -101,26 +101,31 @@ def sums(rows: pa.RecordBatch, file: pa.Buffer, starts: Sequence[int]) -> Iterat
 def checksums(rows: pa.RecordBatch, counts: Sequence[int]) -> list[int]:
     """A CRC-32 of each so many of the rows, which have their records: columns and values, wherever these lie."""
     edges = [0, *accumulate(counts)]
-    found = [int(crc32(str(rows.schema).encode()))] * len(counts)
+    found = [int(crc32(_named(rows.schema).encode()))] * len(counts)
     for bounds, values in _columns(rows, edges):
         for place, (start, end) in enumerate(pairwise(bounds)):
             found[place] = int(crc32(values[start:end], found[place]))
     return found
 
 
+def _named(schema: pa.Schema) -> str:
+    """The columns, without what a step may have noted beside them: rows are joined whatever that is."""
+    return str(schema.to_string(show_field_metadata=False, show_schema_metadata=False))
+
+
 def _columns(rows: pa.RecordBatch, edges: Sequence[int]) -> Iterator[tuple[list[int], memoryview]]:
     """All values as bytes, and where those of the rows at the edges begin: numbers; of texts their sizes and they, and
     which are there.
     """
-    for column in rows.columns:
-        if pa.types.is_primitive(column.type):
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        if name not in TEXTS:
             yield _flat(column.to_numpy(), edges)
             continue
         _, offsets, values = column.buffers()
         bounds = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
         yield _flat(np.diff(bounds), edges)
         yield bounds[edges].tolist(), memoryview(values if values is not None else b"")
-        if column.type == pa.string():
+        if name in NULLABLE:
             yield _flat(column.is_null().to_numpy(zero_copy_only=False), edges)
 
 

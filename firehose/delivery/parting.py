@@ -17,7 +17,7 @@ import pyarrow as pa
 from firehose import rows as of_rows
 from firehose.delivery.outcomes import BrokenLaw, Counted, Passage, verify
 from firehose.model import Batch, Outcome, Rejections, Totals
-from firehose.partitions import COLUMN
+from firehose.partitions import COLUMN, COLUMNS
 from firehose.runtime import Threads
 
 Codes = np.ndarray[tuple[int], np.dtype[np.int32]]
@@ -116,12 +116,22 @@ def _sorted(outcome: Outcome) -> Outcome:
     if COLUMN not in rows.schema.names or rows.column(COLUMN).null_count:
         raise BrokenLaw(f"the last step before partitions left rows without a '{COLUMN}'")
     codes, names = _numbered(rows.column(COLUMN))
+    rows = _known(rows)
     rows = rows.set_column(rows.schema.get_field_index(COLUMN), COLUMN, pa.DictionaryArray.from_arrays(codes, names))
     if (np.diff(codes) < 0).any():
         # Numbers of 16 bits are sorted by their digits.
         keys = codes.astype(np.uint16) if len(names) <= 1 << 16 else codes
         rows = rows.take(pa.array(np.argsort(keys, kind="stable")))
     return Outcome(rows, outcome.refused, outcome.dropped)
+
+
+def _known(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows without what a step may have added: other columns, and notes."""
+    known = [field for field in rows.schema if field.name in COLUMNS]
+    strange = [str(field) for field in known if field.name != COLUMN and field.type != COLUMNS[field.name]]
+    if strange:
+        raise BrokenLaw(f"a step before partitions left rows with columns of another type: {', '.join(strange)}")
+    return rows.select([field.name for field in known]).replace_schema_metadata()
 
 
 def _numbered(partitions: pa.Array) -> tuple[Codes, pa.StringArray]:

@@ -307,6 +307,11 @@ class Pipeline:
     async def _conclude(self, given: Batch, line: Line, tally: Tally, receipt: Receipt, attempts: int) -> Totals:
         """Writes what was rejected to the error output, then commits how everything ended."""
         segment = given.segment
+        if (
+            self.cuts and tally.records > segment.count
+        ):  # of an outcome that was lost, and that user's code made otherwise
+            tally.split += tally.records - segment.count
+            tally.records = segment.count
         damaged = segment.count - tally.records
         if damaged < 0 or len(receipt.refused) > tally.delivered:
             raise BrokenLaw(f"{segment}: {tally.records} records read, {len(receipt.refused)} rows refused of {tally}")
@@ -332,7 +337,7 @@ class Pipeline:
 
     def _tell_of_damage(self, segment: Segment, damaged: int) -> None:
         if damaged:
-            observe.damaged(f"{segment}: {damaged} of {segment.count} records are lost; its file is kept")
+            observe.damaged(f"{segment}: {damaged} of {segment.count} records are lost; what is damaged is kept")
 
     async def _set_down(
         self, given: Batch, errors: Destination, rejected: Rejections, *, common: bool = True, whose: str = ""

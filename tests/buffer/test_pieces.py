@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firehose.buffer import pieces, reading
-from firehose.model import PLACE, ROW_SCHEMA
+from firehose.model import PLACE, ROW_SCHEMA, SIZE
+from firehose.partitions import COLUMN
 from firehose.rows import bare
 
 Row = tuple[bytes, int, str | None]  # record, arrival and meta
 ROWS = st.tuples(st.binary(max_size=40), st.integers(0, 3), st.none() | st.sampled_from(["", "{}"]))
+NO_FILE = pa.py_buffer(b"")
 GROUPS = st.lists(st.lists(ROWS, min_size=1, max_size=12), min_size=1, max_size=6)
 
 
@@ -105,3 +107,57 @@ def test_columns_that_only_change_places() -> None:
     rows = rows_of([(b"a", 1, None)])
     swapped = rows.rename_columns(["record", "part", "row", "arrival_ms", "meta"])
     assert pieces.checksums(rows, [1]) != pieces.checksums(swapped, [1])
+
+
+def texts(offsets: bytes, type_: pa.DataType = pa.binary()) -> pa.Array:
+    """Three of them, of so many bytes, with these offsets."""
+    return pa.Array.from_buffers(type_, 3, [None, pa.py_buffer(offsets), pa.py_buffer(b"abc")])
+
+
+def int32s(*numbers: int) -> bytes:
+    return np.array(numbers, np.int32).tobytes()
+
+
+@pytest.mark.parametrize("offsets", [(0, 9, 2, 3), (0, -1, 2, 3), (0, 3, 1, 3)])
+def test_texts_that_reach_out_of_their_buffer(offsets: tuple[int, ...]) -> None:
+    """They are refused before anybody reads them, among the names of partitions too."""
+    rows = rows_of([(b"a", 1, None)] * 3)
+    reaching = rows.set_column(0, ROW_SCHEMA.field("record"), texts(int32s(*offsets)))
+    with pytest.raises(ValueError):
+        pieces.check_values(reaching, NO_FILE)
+    codes, names = pa.array([0, 1, 2], pa.int32()), texts(int32s(*offsets), pa.string())
+    named = rows.append_column(COLUMN, pa.DictionaryArray.from_arrays(codes, names, safe=False))
+    with pytest.raises(ValueError):
+        pieces.check(named)
+
+
+@pytest.mark.parametrize(("place", "size"), [(-1, 1), (3, 1), (0, 4), (2**63 - 1, 1), (1, -1)])
+def test_records_that_do_not_lie_in_the_file(place: int, size: int) -> None:
+    """Whatever their place and size say, nothing outside is read."""
+    rows, _ = without_records(rows_of([(b"abc", 1, None)]))
+    rows = rows.set_column(rows.schema.get_field_index(PLACE), PLACE, pa.array([place], pa.int64()))
+    rows = rows.set_column(rows.schema.get_field_index(SIZE), SIZE, pa.array([size], pa.int32()))
+    with pytest.raises(ValueError, match="does not lie"):
+        pieces.check_values(rows, pa.py_buffer(b"abc"))
+
+
+def test_columns_that_rows_do_not_have() -> None:
+    """Of another type, of another name, with what is null where nothing ever is, or without the records."""
+    rows = rows_of([(b"a", 1, None)])
+    names = pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), pa.array(["x"]))
+    pieces.check(rows.append_column(COLUMN, names))
+    pieces.check_values(rows, NO_FILE)
+    for strange in (
+        rows.append_column(COLUMN, pa.array(["x"])),
+        rows.append_column(COLUMN, names).append_column("more", pa.array([1])),
+        rows.set_column(1, "row", pa.array([True])).append_column(COLUMN, names),
+    ):
+        with pytest.raises(ValueError, match="other columns"):
+            pieces.check(strange)
+    with pytest.raises(ValueError, match="null"):
+        pieces.check_values(rows.set_column(1, "row", pa.array([None], pa.int32())), NO_FILE)
+    with pytest.raises(KeyError):
+        pieces.check_values(rows.drop_columns(["record"]), NO_FILE)
+    odd = rows.set_column(0, ROW_SCHEMA.field("record"), texts(int32s(0, 1, 2, 3) + b"!").slice(0, 1))
+    with pytest.raises(ValueError, match="whole numbers"):
+        pieces.check_values(odd, NO_FILE)
