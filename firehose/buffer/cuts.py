@@ -125,7 +125,7 @@ class CutOutbox(Outgoing):
             self._take(segment, found, hurried)
         sums = {hash_of(group.partition, segment.version): group.sums for group in found}
         left, placed = self._left[key].keys(), self._ledger.book.placed.get((key, self.destination), {}).keys()
-        changed = not left <= sums.keys() <= left | placed
+        changed = bool(left) and not left <= sums.keys() <= left | placed
         self._left[key] = {mark: sums.get(mark, b"") for mark in left}
         if key in self._doubted:
             self._mapped.forget()  # its file may be another one by now, or longer than it was
