@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from firehose.buffer import layout, outcome, pieces
-from firehose.contracts import Disk
+from firehose.contracts import Disk, Retry
 from firehose.model import SIZE, Segment, SegmentKey
 from firehose.partitions import COLUMN
 from firehose.rows import is_bare
@@ -91,16 +91,19 @@ def hash_of(partition: str, version: int) -> str:
 
 
 def groups(disk: Disk, data_dir: str, segment: Segment) -> list[Group]:
-    """The groups of a segment, of its whole durable outcome, which has been read and found good before."""
+    """The groups of a segment, of its whole durable outcome. It is checked once more: its letters have been set down
+    since it was, which takes as long as their far side likes. Raises `Retry`.
+    """
+    outcomes = outcome.read(disk, layout.file_of(data_dir, segment, layout.OUT))
+    if outcomes is None:
+        raise Retry("the durable outcome is damaged since it was read")
     found: dict[str, Group] = {}
     file = disk.view(layout.file_of(data_dir, segment))
-    view = disk.view(layout.file_of(data_dir, segment, layout.OUT))
     try:
-        for part in outcome.parts(view.buffer):
-            for one in _of_outcome(outcome.rows(part), file.buffer, segment):
+        for made in outcomes:
+            for one in _of_outcome(made.rows, file.buffer, segment):
                 found[one.partition] = _added(found.get(one.partition), one)
     finally:
-        view.close()
         file.close()
     return list(found.values())
 
