@@ -118,7 +118,7 @@ class CutOutbox(Outgoing):
 
     def take(self, segment: Segment, found: list[Group], hurried: bool) -> bool:
         """The groups of a segment: some may be in cuts that an earlier process made, or delivered. Those of one that is
-        known may be of another outcome than before: whether rows are gone then, or where nobody looks for them.
+        known may be of another outcome than before: whether rows may be gone then, or where nobody looks for them.
         """
         key = segment.key
         if not self.knows(key):
@@ -126,6 +126,8 @@ class CutOutbox(Outgoing):
         sums = {hash_of(group.partition, segment.version): group.sums for group in found}
         left, placed = self._left[key].keys(), self._ledger.book.placed.get((key, self.destination), {}).keys()
         changed = bool(left) and not left <= sums.keys() <= left | placed
+        if placed - left:  # sums of what has arrived are not known any more: a row may have moved there
+            changed |= any(sums.get(mark) != before for mark, before in self._left[key].items() if before)
         self._left[key] = {mark: sums.get(mark, b"") for mark in left}
         if key in self._doubted:
             self._mapped.forget()  # its file may be another one by now, or longer than it was
