@@ -117,6 +117,8 @@ class CutRows:
         except Changed as found:
             self.doubted(found.key)
             raise Retry(f"{found}; its outcome is checked, and made anew where it is damaged") from found
+        except MemoryError as error:  # of Arrow's too: no damage, and no bug
+            raise Retry(f"there is too little memory to read the rows of a cut: {error}") from error
 
     def _pieces(self) -> Iterator[Piece]:
         """The cut's rows, one or more from each outcome that has some, still with the numbers of their segments."""
@@ -145,6 +147,8 @@ class CutRows:
             chosen = rows.slice(start, end - start).drop_columns([COLUMN])
             pieces.check_values(chosen, file)
             return [chosen.slice(start, end - start) for start, end in pairwise([0, *pieces.ends(chosen)])]
+        except MemoryError:
+            raise
         except UNREADABLE as error:
             raise Changed(key) from error
 
@@ -152,6 +156,8 @@ class CutRows:
         view = reading.viewed(self.disk, layout.file_of(self.data_dir, key, layout.OUT))
         try:
             yield from outcome.parts(view.buffer)
+        except MemoryError:
+            raise
         except UNREADABLE as error:
             raise Changed(key) from error
         finally:
