@@ -126,12 +126,16 @@ def _sorted(outcome: Outcome) -> Outcome:
 
 
 def _known(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """The rows without what a step may have added: other columns, and notes."""
-    known = [field for field in rows.schema if field.name in COLUMNS]
-    strange = [str(field) for field in known if field.name != COLUMN and field.type != COLUMNS[field.name]]
-    if strange:
-        raise BrokenLaw(f"a step before partitions left rows with columns of another type: {', '.join(strange)}")
-    return rows.select([field.name for field in known]).replace_schema_metadata()
+    """The rows without what a step may have added, other columns and notes, and in the types that rows have."""
+    rows = rows.select([name for name in rows.schema.names if name in COLUMNS]).replace_schema_metadata()
+    for place, field in enumerate(rows.schema):
+        if field.name != COLUMN and field.type != COLUMNS[field.name]:
+            try:
+                column = rows.column(place).cast(COLUMNS[field.name])
+            except pa.ArrowException as error:
+                raise BrokenLaw(f"a step before partitions left rows with a column {field}: {error}") from error
+            rows = rows.set_column(place, field.name, column)
+    return rows
 
 
 def _numbered(partitions: pa.Array) -> tuple[Codes, pa.StringArray]:
