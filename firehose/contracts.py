@@ -177,6 +177,10 @@ class Parts(Protocol):
 
     def parted(self, segment: Segment) -> bool: ...
 
+    def owed(self, segment: Segment) -> bool:
+        """False where its cuts have all ended since it was yielded."""
+        ...
+
     def placed(self, given: Batch) -> Batch:
         """The given segment's records, each with its `place`. An outcome may be kept whose rows have this and a
         `size_bytes`, and no `record`: they come back with their records as they were taken in.

@@ -185,6 +185,9 @@ class Shelf:
         cuts.make_room(self._bytes[segment.stream])
         await cuts.finish([segment.key])
 
+    def owes(self, key: SegmentKey, destination: str) -> bool:
+        return key in self._shelved and destination in self._shelved[key].owed
+
     def ranges(self, keys: Iterable[SegmentKey]) -> Iterator[Range]:
         """Of those segments that are on the shelf, as all are of which a group is not delivered."""
         for segment in (self._shelved[key].segment for key in keys if key in self._shelved):
@@ -283,7 +286,9 @@ class Shelf:
         ages = [int(segment.opened_at.timestamp() * 1000) for segment in whole]
         if cuts is not None and (oldest_ms := cuts.oldest_ms()) is not None:
             ages.append(oldest_ms)
-        held_cuts = [book.cuts[one].accounted for one in tuple(book.held) if _is_of(place, one) and one in book.cuts]
+        held_cuts = [
+            book.cuts[one].accounted for one in tuple(book.held) if one in book.cuts and (one[0][0], one[1]) == place
+        ]
         left = {one.segment.key: one.segment.count - one.ended.get(name, 0) for one in owed}
         return Standing(
             self._totals[place],
@@ -344,10 +349,6 @@ class Shelf:
         self._removed(key)
 
 
-def _is_of(place: tuple[str, str], held: Place) -> bool:
-    return (held[0][0], held[1]) == place
-
-
 @dataclass(slots=True, kw_only=True)
 class DiskOutbox(Outgoing):
     """The `Outbox` of one destination of a stream: its sealed segments, as they lie on disk."""
@@ -397,6 +398,9 @@ class DiskOutbox(Outgoing):
 
     def parted(self, segment: Segment) -> bool:
         return self.destination in self._shelf.ledger.book.parted.get(segment.key, {})
+
+    def owed(self, segment: Segment) -> bool:
+        return self._shelf.owes(segment.key, self.destination)
 
     async def part(self, segment: Segment, totals: Totals) -> None:
         """Its rows go on in cuts; `totals` account for the records that none is left of."""

@@ -164,7 +164,7 @@ class Pipeline:
         """Sees to it that the outcome of transforms that cannot be repeated is durable. `aside` is entered for as long
         as that takes, which is up to the user's code; not at all where there is nothing to do.
         """
-        if segment.key in self.prepared:
+        if segment.key in self.prepared or self._is_over(segment):
             return
         async with self.line(segment) as line:
             if not self.cuts and not _repeatable(line):
@@ -175,6 +175,8 @@ class Pipeline:
 
     async def attempt(self, segment: Segment, attempts: int) -> Totals:
         """Sees the segment to its end, or raises `Retry` or `Refused`, with nothing committed."""
+        if self._is_over(segment):
+            return Totals()
         async with self.line(segment) as line:
             if line.partitioned and self.parts is not None:
                 with _our_side():
@@ -184,6 +186,10 @@ class Pipeline:
                 batch = await self.threads.run(partial(passes.begun, given))
             receipt = await line.destination.deliver(batch, self.outbox.memo(segment)) if batch else Receipt()
             return await self._arrived(given, line, passes, receipt, attempts)
+
+    def _is_over(self, segment: Segment) -> bool:
+        """A parted one ends with its last cut, also while it waits for its outcome to be made anew."""
+        return self.parts is not None and not self.parts.owed(segment)
 
     async def give_up(self, segment: Segment, failure: Retry, attempts: int) -> Totals:
         """Sends every row that would have been delivered, and has not arrived, to the error output instead."""
@@ -222,6 +228,8 @@ class Pipeline:
 
     async def let_go(self, segment: Segment) -> Totals:
         """Its records end here, with nothing sent. Not once they go on in cuts, each of which is let go by itself."""
+        if self._is_over(segment):
+            return Totals()
         if self.parts is not None and self.parts.parted(segment):
             raise Retry("it is parted already")
         totals = Totals(dropped=segment.count)
