@@ -11,14 +11,16 @@ import pyarrow as pa
 import pytest
 from damage import Damaged, damages, may_be_lost
 from disk_buffer import STREAM, batch
+from far_sides import FarSide
 from parted import DROPPED, REFUSED, FirstByte, PartedBuffer
 from structlog.testing import capture_logs
 from virtual_time import passed, run
 
-from firehose.buffer import cut_rows, layout, outcome, reading
-from firehose.contracts import Retry
+from firehose.buffer import cut_rows, layout, outcome, pieces, places, reading
+from firehose.buffer.cuts import Thresholds
+from firehose.contracts import Memo, Retry
 from firehose.delivery import parting
-from firehose.model import Outcome
+from firehose.model import Batch, Outcome, Receipt
 from firehose.rows import spread
 
 FAR, NEAR = "far", "near"
@@ -253,6 +255,7 @@ class Whimsical:
         (lambda record: [b"a" + record[1:]], [[b"a1", b"a2", b"a3"]], 1),
         (lambda record: [b"z" + record[1:]], [], 3),
         (lambda record: [], [], 3),
+        (lambda record: [b"z2" if record == b"a2" else record], [[b"a1"], [b"b3"]], 1),
         (lambda record: [record, record + b"x"], [[b"a1", b"a1x", b"a2", b"a2x"], [b"b3", b"b3x"]], 0),
     ],
 )
@@ -276,6 +279,195 @@ def test_code_that_says_something_else(
         assert len(buffer.paths(layout.DAMAGED)) == bool(damaged)
         assert any("its file will be kept" in report for report in buffer.reports) == bool(damaged)
         buffer.check_sums()
+        end(buffer)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_code_that_moves_a_row_to_what_is_delivered(restarted: bool) -> None:
+    """Its partition has gone before: the row is in nothing that is delivered, and its file is kept."""
+
+    async def scenario() -> None:
+        buffer = PartedBuffer()
+        buffer.thresholds = Thresholds(6, 600, buffer.limits.limit_bytes)
+        buffer.steps = (Whimsical(lambda record: [b"a2" if record == b"b2" else record]), FirstByte())
+        await buffer.start()
+        await buffer.put(b"a1aaaa", b"b2", b"b3")
+        await buffer.idle()
+        assert list(buffer.far[FAR].stored.values()) == [[b"a1aaaa"]]
+        buffer.disk.flip(buffer.paths(layout.OUT)[0], 400)
+        if restarted:
+            await buffer.crash(power=False)
+        buffer.shelf.flush(STREAM)
+        await passed(300)
+        standing = buffer.shelf.standings()[STREAM, FAR]
+        assert (standing.pending, standing.held, standing.totals.damaged) == (0, 0, 1)
+        assert len(buffer.paths(layout.DAMAGED)) == 1
+        buffer.check_sums()
+        end(buffer)
+
+    run(scenario())
+
+
+class Meanwhile(FarSide):
+    """An error output: something happens once, while it takes letters."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self.happens = [happens]
+
+    async def deliver(self, batch: Batch, memo: Memo) -> Receipt:
+        if self.happens:
+            self.happens.pop()()
+        return await FarSide.deliver(self, batch, memo)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_damage_while_letters_are_set_down(bare: bool) -> None:
+    """Between the making of an outcome and its parting, which takes as long as the error output does: nothing is held,
+    and the process lives.
+    """
+
+    async def scenario(at: int) -> int:
+        buffer = PartedBuffer()
+        if bare:
+            buffer.leave_records_as_they_come()
+        buffer.errors = Meanwhile(lambda: buffer.disk.flip(buffer.paths(layout.OUT)[0], at))
+        await buffer.start()
+        rows = [b"a1" * 20, b"b1" * 20, b"a2" * 20]
+        await buffer.put(*rows, REFUSED)
+        await buffer.idle()
+        (path,) = buffer.paths(layout.OUT)
+        size = buffer.disk.size(path)
+        buffer.shelf.flush(STREAM)
+        await passed(300)
+        standing = buffer.shelf.standings()[STREAM, FAR]
+        assert (standing.pending, standing.held, standing.totals.damaged) == (0, 0, 0), at
+        assert buffer.far[FAR].rows() == Counter(rows), at
+        assert buffer.letters() == 1, at
+        end(buffer)
+        return size
+
+    for at in range(16, run(scenario(16)), 41):
+        run(scenario(at))
+
+
+@pytest.mark.parametrize("error", [MemoryError("no"), pa.ArrowMemoryError("no")])
+@pytest.mark.parametrize("call", [(pieces, "check_values"), (pieces, "checksums"), (places, "whole")])
+@pytest.mark.parametrize("bare", [True, False])
+def test_too_little_memory_is_no_damage(
+    bare: bool, call: tuple[object, str], error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor a bug: the cut waits, and nothing else is done about it."""
+
+    async def scenario() -> None:
+        buffer = await gathering(bare)
+        failing, as_it_is = [error], getattr(*call)
+
+        def fails_once(*given: object) -> object:
+            if failing:
+                raise failing.pop()
+            return as_it_is(*given)
+
+        monkeypatch.setattr(*call, fails_once)
+        with capture_logs() as log:
+            buffer.shelf.flush(STREAM)
+            await passed(300)
+        end(buffer)
+        assert failing == []
+        assert buffer.far[FAR].rows() == buffer.far[NEAR].rows() == GOING
+        (failure,) = [event for event in log if event["log_level"] in ("warning", "error")]
+        assert "memory" in failure["reason"]
+
+    run(scenario())
+
+
+class Typed:
+    """Somebody's own step, that leaves columns in types of its own."""
+
+    repeatable = True
+
+    def __call__(self, rows: pa.RecordBatch, /) -> Outcome:
+        rows = rows.set_column(0, "record", rows.column("record").cast(pa.large_binary()))
+        place = rows.schema.get_field_index("part")
+        return Outcome(rows.set_column(place, "part", rows.column("part").cast(pa.int64())))
+
+
+def test_types_of_a_steps_own() -> None:
+    """They are those of all rows behind it."""
+
+    async def scenario() -> None:
+        buffer = PartedBuffer()
+        buffer.steps = (FirstByte(), Typed())
+        await buffer.start()
+        await buffer.put(b"a1", b"b1")
+        await buffer.put(b"a2")
+        await buffer.idle()
+        await buffer.flush()
+        end(buffer)
+        assert sorted(buffer.far[FAR].stored.values()) == [[b"a1", b"a2"], [b"b1"]]
+
+    run(scenario())
+
+
+class Busy:
+    """A step that asks for patience."""
+
+    repeatable = True
+    busy = False
+
+    def __call__(self, rows: pa.RecordBatch, /) -> Outcome:
+        if self.busy:
+            raise Retry("busy")
+        return Outcome(rows)
+
+
+@pytest.mark.parametrize("folded", [True, False])
+def test_cuts_let_go_while_their_outcome_is_made_anew(folded: bool) -> None:
+    """Their segment ends with the last of them: nobody looks for its file for ever, or counts its records again."""
+
+    async def scenario() -> None:
+        buffer, busy = PartedBuffer(), Busy()
+        buffer.steps = (busy, FirstByte())
+        await buffer.start()
+        await buffer.put(b"a1", b"b1", b"a2")
+        await buffer.idle()
+        buffer.disk.flip(buffer.paths(layout.OUT)[0], 400)
+        busy.busy = True
+        for one in buffer.deliveries:
+            one._is_wanted = lambda _: False
+        buffer.shelf.flush(STREAM)
+        await passed(300)
+        if folded:
+            buffer.shelf.ledger.fold()
+        busy.busy = False
+        await passed(300)
+        assert [one.under_way for one in buffer.deliveries] == [0, 0]
+        assert buffer.shelf.ledger.book.totals[STREAM, FAR].dropped == 3
+        buffer.check_sums()
+        end(buffer)
+
+    run(scenario())
+
+
+def test_numbers_of_records_are_checked() -> None:
+    """What is damaged when letters ask for the numbers of their records is doubted, and no bug."""
+
+    async def scenario() -> None:
+        buffer = PartedBuffer()
+        buffer.far[FAR].always = Retry("busy")
+        await buffer.start()
+        segment = await buffer.put(b"a1", b"a2")
+        buffer.shelf.flush(STREAM)
+        await passed(0.5)
+        cut = await buffer.cuts().read(buffer.far[FAR].attempts[0][1])
+        assert cut.numbers is not None
+        assert cut.numbers() == [0, 1]
+        buffer.disk.flip(buffer.paths(layout.OUT)[0], 400)
+        with pytest.raises(Retry, match="not what they were"):
+            cut.numbers()
+        assert buffer.cuts()._doubted == {segment.key}
         end(buffer)
 
     run(scenario())
