@@ -214,6 +214,8 @@ class Pipeline:
             batch = await self.threads.run(partial(passes.begun, given))
         try:
             return await line.destination.give_up(batch, self.outbox.memo(given.segment)) if batch else Receipt()
+        except Obstructed:
+            raise  # it has not been asked
         except (Retry, Refused) as failure:
             observe.log.warning("delivery.given_up", segment=str(given.segment), reason=failure.reason)
             return None

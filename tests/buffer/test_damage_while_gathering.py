@@ -12,7 +12,8 @@ import pytest
 from damage import Damaged, damages, may_be_lost
 from disk_buffer import STREAM, batch
 from far_sides import FarSide
-from parted import DROPPED, REFUSED, FirstByte, PartedBuffer
+from faulty_disk import MemoryView
+from parted import DROPPED, REFUSED, FirstByte, Objects, PartedBuffer
 from structlog.testing import capture_logs
 from virtual_time import passed, run
 
@@ -471,3 +472,47 @@ def test_numbers_of_records_are_checked() -> None:
         end(buffer)
 
     run(scenario())
+
+
+class Forgetful(Objects):
+    """It has what it says it has not, and knows so when it is asked for the last time."""
+
+    async def deliver(self, batch: Batch, memo: Memo) -> Receipt:
+        await Objects.deliver(self, batch, memo)
+        raise Retry("the answer is lost")
+
+    async def give_up(self, batch: Batch, memo: Memo) -> Receipt:
+        return await Objects.deliver(self, batch, memo)
+
+
+def test_a_last_word_that_our_side_spoils_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever look at an outcome fails then: what has arrived becomes no letter."""
+    monkeypatch.setattr(cut_rows, "PIECE_BYTES", 100)
+
+    async def scenario(failing: int) -> int:
+        buffer = PartedBuffer()
+        buffer.leave_records_as_they_come()
+        buffer.deadline_seconds = 0
+        buffer.far[FAR] = Forgetful()
+        await buffer.start()
+        for number in range(3):
+            await buffer.put(b"a%d" % number * 40)
+        await buffer.idle()
+        views, view = 0, buffer.disk.view
+
+        def fails_once(path: str) -> MemoryView:
+            nonlocal views
+            views += path.endswith(layout.OUT)
+            if views == failing and path.endswith(layout.OUT):
+                raise OSError("it cannot be read")
+            return view(path)
+
+        buffer.disk.view = fails_once  # type: ignore[method-assign]
+        buffer.shelf.flush(STREAM)
+        await passed(300)
+        assert (buffer.far[FAR].rows().total(), buffer.letters()) == (3, 0), failing
+        end(buffer)
+        return views
+
+    for failing in range(1, run(scenario(0)) + 1):
+        run(scenario(failing))
