@@ -81,6 +81,7 @@ class DeliveryOptions(Block):
     in_flight_mib: Annotated[float, Field(gt=0, le=LARGEST)] = 512
     columns_in_flight_mib: Annotated[float, Field(gt=0, le=LARGEST)] | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 4
+    spare_cores: Annotated[int, Field(ge=0, le=1024)] = 1
     segments_per_stream: Annotated[int, Field(ge=1, le=64)] = 4
     backoff_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 1
     backoff_limit_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 120

@@ -81,9 +81,9 @@ class DeliveryHalf:
         self._tell = tell
         self._lock: Lock | None = None
         self._slots = Slots(options.workers, int(options.in_flight_mib * MIB))
-        self._threads = runtime.threads("deliver", self._slots.threads)
+        self._threads = runtime.threads("deliver", self._slots.threads, options.spare_cores)
         self._ledger_threads = runtime.threads("ledger", LEDGER_THREADS)
-        self._transform_threads = runtime.threads("transform", TRANSFORM_THREADS)
+        self._transform_threads = runtime.threads("transform", TRANSFORM_THREADS, options.spare_cores)
         self._outcomes = OneByOne()
         self._watch = Watch()
         self._catalogue = Catalogue(disk, data_dir)

@@ -8,13 +8,14 @@ which may be late, are APScheduler's.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Set
 from datetime import UTC, datetime
 from functools import partial
 from math import inf
@@ -52,9 +53,11 @@ class Pool:
     executor takes for it, which lies on the way of every group commit.
     """
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, cores: Set[int] = frozenset()) -> None:
+        """The threads run on these cores alone; where none is named, on all that the process may use."""
         self._name = name
         self._size = size
+        self._cores = cores
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._inboxes: list[SimpleQueue[_Job | None]] = []
@@ -103,6 +106,7 @@ class Pool:
         thread.start()
 
     def _work(self, inbox: SimpleQueue[_Job | None]) -> None:
+        _keep_to(self._cores)
         while (job := inbox.get()) is not None:
             while job is not None:
                 tell = _done(job)
@@ -154,6 +158,25 @@ class Line(Pool):
         finally:
             with self._lock:
                 self._lately.append(time.perf_counter() - began)
+
+
+def _cores_but(spared: int) -> Set[int]:
+    """Those that the process may use but so many, and at least one; none named where that is all of them, or where
+    the system does not say.
+    """
+    if not spared or not hasattr(os, "sched_getaffinity"):
+        return frozenset()
+    cores = sorted(os.sched_getaffinity(0))
+    return frozenset(cores[min(spared, len(cores) - 1) :])
+
+
+def _keep_to(cores: Set[int]) -> None:
+    """The calling thread."""
+    if cores:
+        try:
+            os.sched_setaffinity(0, cores)
+        except OSError:  # they were taken from the process meanwhile, or it may not choose
+            pass
 
 
 def _done(job: _Job) -> Callable[[], None]:
@@ -211,8 +234,9 @@ class Runtime:
         scheduler.start()
         return lambda: scheduler.shutdown(wait=False)
 
-    def threads(self, name: str, size: int) -> Threads:
-        return Pool(name, size)
+    def threads(self, name: str, size: int, spare_cores: int = 0) -> Threads:
+        """They leave so many of the process's cores to others, but one they have."""
+        return Pool(name, size, _cores_but(spare_cores))
 
     def line(self, name: str, size: int) -> Threads:
         """The same for calls so short that they rather wait for each other."""

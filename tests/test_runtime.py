@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -43,6 +44,39 @@ async def test_nothing_is_kept() -> None:
         weakref.finalize(result, forgotten.set)
         del result
         assert await asyncio.to_thread(forgotten.wait, SECONDS), "the thread tells first, and forgets then"
+
+
+@pytest.mark.parametrize(("spared", "kept"), [(0, []), (1, [3, 8]), (2, [8]), (3, [8]), (1024, [8])])
+async def test_spared_cores(spared: int, kept: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads leave so many of the process's cores to others, but one they have; whoever starts them keeps all."""
+    chosen = dict[int, list[int]]()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {8, 3, 1}, raising=False)
+    monkeypatch.setattr(
+        os, "sched_setaffinity", lambda _, cores: chosen.update({threading.get_ident(): sorted(cores)}), raising=False
+    )
+    threads = Runtime().threads("test", 1, spared)
+    worker = await threads.run(threading.get_ident)
+    threads.close()
+    assert worker != threading.get_ident()
+    assert chosen == ({worker: kept} if kept else {})
+
+
+async def test_cores_that_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where cores are taken from the process, or it may not choose, or the system knows nothing of it, calls are done
+    all the same.
+    """
+
+    def refuses(_: int, cores: object) -> None:
+        raise OSError(22, "no such cores")
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", refuses, raising=False)
+    refused = Runtime().threads("test", 1, 1)
+    monkeypatch.delattr(os, "sched_getaffinity")
+    unknown = Runtime().threads("test", 1, 1)
+    for threads in (refused, unknown):
+        assert await threads.run(lambda: 7) == 7
+        threads.close()
 
 
 async def test_one_thread_is_enough() -> None:

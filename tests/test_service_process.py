@@ -123,6 +123,25 @@ async def test_first_delivery_half_is_a_fork_and_the_next_a_program(tmp_path: Pa
     assert sorted(one.files.records()) == ["a", "b"]  # two objects: those of one second lie in either order
 
 
+async def test_deliveries_leave_a_core_to_intake(tmp_path: Path) -> None:
+    """The delivery half's threads keep off the first core, unless it is the only one; what it starts, hooks' workers
+    for one, may run on all.
+    """
+    async with started(tmp_path, streams(tmp_path)) as one, one.client() as client:
+        assert await post(one, b"a\n") == 200
+        await client.post("/v1/streams/app/flush", params={"wait_seconds": PATIENCE_SECONDS})
+        assert one.files.records() == ["a"]
+        half = child_of(one)
+        cores = sorted(os.sched_getaffinity(one.process.pid))
+        assert sorted(os.sched_getaffinity(half)) == cores, "its main thread starts others"
+        assert cores[1:] in [sorted(os.sched_getaffinity(int(task))) for task in os.listdir(f"/proc/{half}/task")] or (
+            len(cores) == 1
+        )
+        assert all(
+            sorted(os.sched_getaffinity(int(task))) == cores for task in os.listdir(f"/proc/{one.process.pid}/task")
+        )
+
+
 async def test_fork_dies_with_its_service(tmp_path: Path) -> None:
     """The delivery half of a service that was killed ends, whatever it is at, and frees the folder."""
     async with started(tmp_path, streams(tmp_path)) as one:

@@ -210,5 +210,5 @@ class MachineRuntime(VirtualRuntime):
         call()
         return self._machine.world.now - began
 
-    def threads(self, name: str, size: int) -> Threads:
+    def threads(self, name: str, size: int, spare_cores: int = 0) -> Threads:
         return self._process.threads(size)

@@ -91,7 +91,7 @@ class VirtualRuntime(Runtime):
         call()
         return self._disk_seconds
 
-    def threads(self, name: str, size: int) -> Threads:
+    def threads(self, name: str, size: int, spare_cores: int = 0) -> Threads:
         return Inline(self._disk_seconds)
 
     def every(self, seconds: float, call: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
