@@ -5,7 +5,7 @@ Every implementation, ours or a third party's, runs the conformance suite of its
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
@@ -191,9 +191,10 @@ class Parts(Protocol):
         """The durable outcome, as `kept` tells it; but rows that were kept without their records are left so."""
         ...
 
-    async def part(self, segment: Segment, totals: Totals) -> None:
+    async def part(self, segment: Segment, totals: Totals, set_down: Callable[[], Awaitable[None]]) -> None:
         """The durable outcome's rows go on, and all its other rows have ended as `totals` say: these count the records
-        of which none goes on. Durable when it returns.
+        of which none goes on. `set_down` is waited for once it is known which rows go on, and before anything is
+        noted: what ended as letters is written there. Durable when it returns.
         """
         ...
 

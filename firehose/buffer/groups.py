@@ -91,9 +91,7 @@ def hash_of(partition: str, version: int) -> str:
 
 
 def groups(disk: Disk, data_dir: str, segment: Segment) -> list[Group]:
-    """The groups of a segment, of its whole durable outcome. It is checked once more: its letters have been set down
-    since it was, which takes as long as their far side likes. Raises `Retry`.
-    """
+    """The groups of a segment, of its whole durable outcome, which is checked once more. Raises `Retry`."""
     outcomes = outcome.read(disk, layout.file_of(data_dir, segment, layout.OUT))
     if outcomes is None:
         raise Retry("the durable outcome is damaged since it was read")

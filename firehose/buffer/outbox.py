@@ -7,7 +7,7 @@ ledger calls it delivered to all of them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -180,8 +180,7 @@ class Shelf:
         shelved.remaking.discard(destination)
         if cuts.take(segment, found, hurried=segment.key in self._hurried[place]):
             self.keep(segment)
-        self.gathering.active.made(segment.stream, segment.key)
-        self._arrived(place, segment.key)
+        self.settled(segment, destination)
         cuts.make_room(self._bytes[segment.stream])
         await cuts.finish([segment.key])
 
@@ -220,8 +219,8 @@ class Shelf:
         self.damaged.add(segment.key)
         self.report(f"{segment}: its outcome has changed, not all of it is delivered, and its file will be kept")
 
-    def set_aside(self, segment: Segment, destination: str) -> None:
-        """A segment is held: nobody waits for its groups."""
+    def settled(self, segment: Segment, destination: str) -> None:
+        """Nobody waits for its groups any more."""
         self.gathering.active.made(segment.stream, segment.key)
         self._arrived((segment.stream, destination), segment.key)
 
@@ -317,8 +316,7 @@ class Shelf:
             return
         shelved.owed.remove(destination)
         self._totals[segment.stream, destination] += totals
-        self.gathering.active.made(segment.stream, segment.key)
-        self._arrived((segment.stream, destination), segment.key)
+        self.settled(segment, destination)
         if not shelved.owed:
             del self._shelved[segment.key]
             self.outcomes.checked.discard(segment.key)
@@ -389,7 +387,7 @@ class DiskOutbox(Outgoing):
 
     async def hold(self, segment: Segment, reason: str) -> None:
         await super(DiskOutbox, self).hold(segment, reason)
-        self._shelf.set_aside(segment, self.destination)
+        self._shelf.settled(segment, self.destination)
 
     async def commit(self, segment: Segment, totals: Totals) -> None:
         assert totals.records == segment.count, f"{totals} do not account for the {segment.count} records of {segment}"
@@ -402,9 +400,11 @@ class DiskOutbox(Outgoing):
     def owed(self, segment: Segment) -> bool:
         return self._shelf.owes(segment.key, self.destination)
 
-    async def part(self, segment: Segment, totals: Totals) -> None:
-        """Its rows go on in cuts; `totals` account for the records that none is left of."""
-        found = await self._blocking(partial(self._part, segment, totals))
+    async def part(self, segment: Segment, totals: Totals, set_down: Callable[[], Awaitable[None]]) -> None:
+        """Rows are summed up before any letter is set down, which takes as long as the letters' far side likes."""
+        found = await self._blocking(partial(groups, self._disk, self._data_dir, segment))
+        await set_down()
+        await self._blocking(partial(self._part, segment, totals, found))
         with told_as_retry():
             await self._shelf.take(segment, self.destination, found)
 
@@ -428,15 +428,13 @@ class DiskOutbox(Outgoing):
     def _commit(self, segment: Segment, totals: Totals) -> None:
         self._log({"t": "delivered", "n": totals.to_json(), "o": self._origins(segment)}, segment)
 
-    def _part(self, segment: Segment, totals: Totals) -> list[Group]:
-        found = groups(self._disk, self._data_dir, segment)
+    def _part(self, segment: Segment, totals: Totals, found: Sequence[Group]) -> None:
         if self.parted(segment):
             self._log({"t": "resting"}, segment, sync=False)
         else:
             records = totals.records + sum(group.accounted for group in found)
             assert records == segment.count, f"{totals} and {records} do not account for the records of {segment}"
             self._log({"t": "parted", "n": totals.to_json()}, segment)
-        return found
 
     def _origins(self, segment: Segment) -> frame.Origins:
         try:

@@ -248,13 +248,11 @@ class Pipeline:
     async def _part(self, segment: Segment, line: Line, parts: Parts) -> Totals:
         """Stage one: what goes on is gathered by partition, the rest ends here. Once parted, nothing is sent again."""
         given, passes = await self._passes(segment, line)
-        totals = Totals()
+        totals, rejected = Totals(), Rejections()
         if not parts.parted(segment):
             totals, rejected = await self.threads.run(lambda: parting.ended(passes.again(), segment.count))
             self._tell_of_damage(segment, totals.damaged)
-            if rejected:
-                await self._set_down(given, line.errors, rejected)
-        await parts.part(segment, totals)
+        await parts.part(segment, totals, partial(self._set_down, given, line.errors, rejected))
         self.prepared.discard(segment.key)
         return totals
 

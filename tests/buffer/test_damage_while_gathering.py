@@ -354,6 +354,35 @@ def test_damage_while_letters_are_set_down(bare: bool) -> None:
         run(scenario(at))
 
 
+def test_damage_to_records_while_letters_are_set_down() -> None:
+    """The records of rows that go on without them are summed up before: what is damaged since does not arrive."""
+
+    async def scenario() -> None:
+        buffer = PartedBuffer()
+        buffer.leave_records_as_they_come()
+
+        def flip() -> None:
+            (path,) = buffer.paths(layout.SEALED)
+            buffer.disk.flip(path, buffer.disk.read(path).index(b"a1a1"))
+
+        buffer.errors = Meanwhile(flip)
+        await buffer.start()
+        await buffer.appender.append(batch(b"a1" * 20, REFUSED))
+        await buffer.appender.append(batch(b"b1" * 20, b"a2" * 20))
+        await buffer.appender.seal()
+        await buffer.idle()
+        buffer.shelf.flush(STREAM)
+        await passed(300)
+        standing = buffer.shelf.standings()[STREAM, FAR]
+        assert buffer.far[FAR].rows() == Counter([b"b1" * 20, b"a2" * 20])
+        assert (standing.pending, standing.held, standing.totals.damaged, standing.totals.dead) == (0, 0, 1, 1)
+        assert len(buffer.paths(layout.DAMAGED)) == 1
+        buffer.check_sums()
+        end(buffer)
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("error", [MemoryError("no"), pa.ArrowMemoryError("no")])
 @pytest.mark.parametrize("call", [(pieces, "check_values"), (pieces, "checksums"), (places, "whole")])
 @pytest.mark.parametrize("bare", [True, False])
