@@ -117,22 +117,34 @@ class CutOutbox(Outgoing):
         return key in self._left
 
     def take(self, segment: Segment, found: list[Group], hurried: bool) -> bool:
-        """The groups of a segment: some may be in cuts that an earlier process made, or delivered. Those of one that is
-        known may be of another outcome than before: whether rows may be gone then, or where nobody looks for them.
+        """The groups of a segment: some may be in cuts that an earlier process made, or delivered. Whether those of one
+        that was known before are of another outcome: its file is to be kept then.
         """
         key = segment.key
         if not self.knows(key):
             self._take(segment, found, hurried)
-        sums = {hash_of(group.partition, segment.version): group.sums for group in found}
-        left, placed = self._left[key].keys(), self._ledger.book.placed.get((key, self.destination), {}).keys()
-        changed = bool(left) and not left <= sums.keys() <= left | placed
-        if placed - left:  # sums of what has arrived are not known any more: a row may have moved there
-            changed |= any(sums.get(mark) != before for mark, before in self._left[key].items() if before)
-        self._left[key] = {mark: sums.get(mark, b"") for mark in left}
+        now = {hash_of(group.partition, segment.version): group for group in found}
+        changed = self._has_changed(key, now)
+        self._left[key] = {mark: now[mark].sums if mark in now else b"" for mark in self._left[key]}
         if key in self._doubted:
             self._mapped.forget()  # its file may be another one by now, or longer than it was
             self._doubted.discard(key)
         return changed
+
+    def _has_changed(self, key: SegmentKey, now: Mapping[str, Group]) -> bool:
+        """Whether rows may be gone of what is left of a segment, or where nobody looks for them: by its groups, their
+        checksums where something has arrived already, and what the ledger has of their cuts.
+        """
+        book, left = self._ledger.book, self._left[key]
+        placed = dict(book.placed.get((key, self.destination), {}))
+        if not left:
+            return False
+        if not left.keys() <= now.keys() <= left.keys() | placed.keys():
+            return True
+        if placed.keys() - left.keys() and any(sums and now[mark].sums != sums for mark, sums in left.items()):
+            return True
+        cuts = {mark: book.cuts[cut, self.destination] for mark, cut in placed.items() if mark in now}
+        return any(now[mark].accounted != cut.of[key] for mark, cut in cuts.items())
 
     def _take(self, segment: Segment, found: list[Group], hurried: bool) -> None:
         book, key = self._ledger.book, segment.key
@@ -219,7 +231,7 @@ class CutOutbox(Outgoing):
         """Which groups the cut has is durable before anything of it is sent."""
         if lost := await self._blocking(partial(self._begin, segment)):
             self._shelf.remake(lost, self.destination)
-            raise Retry(f"the durable outcome of {len(lost)} segments is gone or doubted, and is being made anew")
+            raise Retry(f"the durable outcome of {len(lost)} segments is damaged, and is being made anew")
         return await self.read(segment)
 
     async def read(self, segment: Segment) -> Batch:
@@ -264,7 +276,7 @@ class CutOutbox(Outgoing):
             self._ending.discard(key)
 
     def _begin(self, segment: Segment) -> list[SegmentKey]:
-        """An attempt; none where outcomes are gone or doubted: the segments whose."""
+        """An attempt; none where outcomes are damaged, or gone: the segments whose."""
         members = self._rows(segment).cut.of
         lost = [key for key in members if key in self._doubted or not self._disk.exists(self._outcome(key))]
         if not lost:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from firehose.buffer import layout, outcome, places, reading
+from firehose.buffer import layout, outcome, pieces, places, reading
 from firehose.buffer.places import Places
 from firehose.contracts import Disk
 from firehose.model import PLACE, Outcome, SegmentKey
+from firehose.partitions import COLUMN
 from firehose.rows import is_bare
 
 
@@ -36,6 +37,9 @@ class Outcomes:
         found = outcome.read(self.disk, path)
         if found is None and self.disk.exists(path):
             self.report(f"{path}: the outcome at offset 0 is damaged, and is made anew from the segment")
+        if found is not None and not all(_may_wait(one.rows) for one in found):
+            self.report(f"{path}: its rows have columns that none have now; it is made anew")
+            return None
         if found is not None and key not in self.checked and _are_bare(found):
             if not self._lie_where_they_lay(key, found):
                 self.report(f"{path}: some of its records are damaged now, or lie elsewhere; it is made anew")
@@ -74,6 +78,11 @@ class Whole:
                 yield replace(one, rows=places.whole([(one.rows, view.buffer)]))
         finally:
             view.close()
+
+
+def _may_wait(rows: pa.RecordBatch) -> bool:
+    """Rows with partitions that an earlier release kept may have other columns than they may have now."""
+    return not rows.num_rows or COLUMN not in rows.schema.names or pieces.are_known(rows.schema)
 
 
 def _are_bare(outcomes: Sequence[Outcome]) -> bool:

@@ -29,9 +29,14 @@ Numbers = np.ndarray[tuple[int], np.dtype[Any]]
 
 def check(rows: pa.RecordBatch) -> None:
     """That a partition may be looked for in an outcome's rows, which may be damaged. Raises ValueError."""
-    if any(COLUMNS.get(field.name) != field.type for field in rows.schema):
+    if not are_known(rows.schema):
         raise ValueError(f"the rows have other columns: {rows.schema}")
     rows.column(COLUMN).dictionary.validate(full=True)
+
+
+def are_known(columns: pa.Schema) -> bool:
+    """Whether these are columns that rows may wait with."""
+    return all(COLUMNS.get(field.name) == field.type for field in columns)
 
 
 def check_values(rows: pa.RecordBatch, file: pa.Buffer) -> None:

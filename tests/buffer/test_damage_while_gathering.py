@@ -17,7 +17,7 @@ from parted import DROPPED, REFUSED, FirstByte, Objects, PartedBuffer
 from structlog.testing import capture_logs
 from virtual_time import passed, run
 
-from firehose.buffer import cut_rows, layout, outcome, pieces, places, reading
+from firehose.buffer import cut_rows, kept, layout, outcome, pieces, places, reading
 from firehose.buffer.cuts import Thresholds
 from firehose.contracts import Memo, Retry
 from firehose.delivery import parting
@@ -206,7 +206,7 @@ class Noting:
 
     def __call__(self, rows: pa.RecordBatch, /) -> Outcome:
         self.calls += 1
-        noted = rows.append_column("seen", pa.nulls(rows.num_rows))
+        noted = rows.append_column("seen", pa.array([0] * rows.num_rows))
         return Outcome(noted.replace_schema_metadata({"call": str(self.calls)}))
 
 
@@ -256,6 +256,7 @@ class Whimsical:
         (lambda record: [b"a" + record[1:]], [[b"a1", b"a2", b"a3"]], 1),
         (lambda record: [b"z" + record[1:]], [], 3),
         (lambda record: [], [], 3),
+        (lambda record: [record] if record != b"a2" else [], [[b"a1"], [b"b3"]], 1),
         (lambda record: [b"z2" if record == b"a2" else record], [[b"a1"], [b"b3"]], 1),
         (lambda record: [record, record + b"x"], [[b"a1", b"a1x", b"a2", b"a2x"], [b"b3", b"b3x"]], 0),
     ],
@@ -304,6 +305,58 @@ def test_code_that_moves_a_row_to_what_is_delivered(restarted: bool) -> None:
         await passed(300)
         standing = buffer.shelf.standings()[STREAM, FAR]
         assert (standing.pending, standing.held, standing.totals.damaged) == (0, 0, 1)
+        assert len(buffer.paths(layout.DAMAGED)) == 1
+        buffer.check_sums()
+        end(buffer)
+
+    run(scenario())
+
+
+def test_code_that_moves_a_row_to_a_cut_that_was_made_before() -> None:
+    """A row of one that waits since before a restart is in another one's part of the segment now, which has gone."""
+
+    async def scenario() -> None:
+        buffer = PartedBuffer()
+        buffer.thresholds = Thresholds(6, 600, buffer.limits.limit_bytes)
+        buffer.steps = (Whimsical(lambda record: [b"a2" if record == b"b2" else record]), FirstByte())
+        await buffer.start()
+        await buffer.put(b"a1aaaa", b"b2", b"b3")
+        await buffer.idle()
+        buffer.far[FAR].always = Retry("busy")
+        buffer.shelf.flush(STREAM)
+        await passed(1)
+        buffer.disk.flip(buffer.paths(layout.OUT)[0], 400)
+        await buffer.crash(power=False)
+        buffer.far[FAR].always = None
+        buffer.shelf.flush(STREAM)
+        await passed(300)
+        standing = buffer.shelf.standings()[STREAM, FAR]
+        assert sorted(buffer.far[FAR].stored.values()) == [[b"a1aaaa"], [b"b3"]]
+        assert (standing.pending, standing.held, standing.totals.damaged) == (0, 0, 1)
+        assert len(buffer.paths(layout.DAMAGED)) == 1
+        buffer.check_sums()
+        end(buffer)
+
+    run(scenario())
+
+
+def test_code_that_drops_a_row_after_a_restart() -> None:
+    """Nothing but the ledger knows then that there was one more: the file is kept all the same."""
+
+    async def scenario() -> None:
+        buffer = PartedBuffer()
+        buffer.steps = (Whimsical(lambda record: [record] if record != b"a2" else []), FirstByte())
+        await buffer.start()
+        await buffer.put(b"a1", b"a2", b"b3")
+        await buffer.idle()
+        buffer.disk.flip(buffer.paths(layout.OUT)[0], 400)
+        await buffer.crash(power=False)
+        buffer.shelf.flush(STREAM)
+        await passed(300)
+        standing = buffer.shelf.standings()[STREAM, FAR]
+        assert sorted(buffer.far[FAR].stored.values()) == [[b"a1"], [b"b3"]]
+        assert (standing.pending, standing.held, standing.totals.damaged) == (0, 0, 1)
+        assert any("its file will be kept" in report for report in buffer.reports)
         assert len(buffer.paths(layout.DAMAGED)) == 1
         buffer.check_sums()
         end(buffer)
@@ -437,6 +490,28 @@ def test_types_of_a_steps_own() -> None:
         await buffer.flush()
         end(buffer)
         assert sorted(buffer.far[FAR].stored.values()) == [[b"a1", b"a2"], [b"b1"]]
+
+    run(scenario())
+
+
+def test_columns_that_an_earlier_release_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such an outcome is made anew, not doubted for ever."""
+
+    async def scenario() -> None:
+        buffer = PartedBuffer()
+        buffer.steps = (FirstByte(), Noting())
+        with monkeypatch.context() as earlier:
+            earlier.setattr(parting, "_known", lambda rows: rows)
+            earlier.setattr(kept, "_may_wait", lambda rows: True)
+            await buffer.start()
+            await buffer.put(b"a1", b"b1")
+            await buffer.idle()
+        await buffer.crash(power=False)
+        buffer.shelf.flush(STREAM)
+        await passed(300)
+        end(buffer)
+        assert sorted(buffer.far[FAR].stored.values()) == [[b"a1"], [b"b1"]]
+        assert any("columns" in report for report in buffer.reports)
 
     run(scenario())
 
