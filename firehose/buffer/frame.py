@@ -202,10 +202,15 @@ def newest(*many: Mapping[str, Sequence[Any]]) -> Origins:
     """All of them together, of each source partition the one with the highest turn."""
     found: Origins = {}
     for origins in many:
-        for partition, (turn, cursor) in origins.items():
-            if partition not in found or turn > found[partition][0]:
-                found[partition] = (turn, cursor)
+        add_newest(found, origins)
     return found
+
+
+def add_newest(found: Origins, more: Mapping[str, Sequence[Any]]) -> None:
+    """Adds some to those found, which may be many more: only the source partitions of what is added are looked at."""
+    for partition, (turn, cursor) in more.items():
+        if partition not in found or turn > found[partition][0]:
+            found[partition] = (turn, cursor)
 
 
 def read_records(buffer: pa.Buffer, frame: Frame) -> pa.RecordBatch:

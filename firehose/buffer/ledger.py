@@ -41,7 +41,7 @@ from typing import Any
 import msgspec
 from isal.isal_zlib import crc32
 
-from firehose.buffer.frame import Origins, newest
+from firehose.buffer.frame import Origins, add_newest
 from firehose.buffer.groups import Cut, is_cut
 from firehose.contracts import Disk, Writer
 from firehose.model import NewerFormat, SegmentKey, Totals
@@ -137,7 +137,7 @@ class Book:
 
     def _add_origins(self, stream: str, origins: dict[str, Any]) -> None:
         if origins:
-            self.origins[stream] = newest(self.origins[stream], origins)
+            add_newest(self.origins[stream], origins)
 
     def _note(self, place: Place, note: str, gone: bool) -> None:
         if not gone:

@@ -55,7 +55,7 @@ class Recovered:
     locked: list[str] = field(default_factory=list)  # lanes that another process writes
 
     def add_origins(self, origins: frame.Origins) -> None:
-        self.origins = frame.newest(self.origins, origins)
+        frame.add_newest(self.origins, origins)
 
 
 @dataclass(slots=True)
@@ -201,7 +201,7 @@ def scanned(buffer: pa.Buffer, crc_seed: int, first: int, path: str, last: int |
             seen.opened_ms = item.arrival_ms
         seen.end, seen.good_bytes = item.end, item.offset + item.size
         seen.size_bytes += values_bytes(frame.read_records(buffer, item).column("record"))
-        seen.origins = frame.newest(seen.origins, frame.read_origins(buffer, item))
+        frame.add_newest(seen.origins, frame.read_origins(buffer, item))
         seen.frames += 1
         seen.summary_at = 0 if item.count else item.offset
     return seen

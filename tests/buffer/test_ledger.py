@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from isal.isal_zlib import crc32
 from firehose.buffer import ledger as module
 from firehose.buffer.disk import LocalDisk
 from firehose.buffer.ledger import Book, Ledger, read_book
+from firehose.buffer.recovery import Recovered
 from firehose.contracts import Writer
 from firehose.model import NewerFormat, SegmentKey, Totals
 
@@ -190,6 +192,25 @@ def test_late_deliveries_bring_no_old_origins() -> None:
     ledger.append(entry("delivered", KEYS[0], n={"delivered": 1}, o={"p": (1, "old")}))
     ledger.fold()
     assert said(disk).origins == {"app": {"p": (2, "new")}}
+
+
+class Unread(dict[str, tuple[int, str]]):
+    """Origins that nobody may go through."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("all of them are read")
+
+    items = keys = values = __iter__  # type: ignore[assignment]
+
+
+def test_a_delivery_looks_at_no_other_origins() -> None:
+    """A delivery, and a frame that a start finds, adds its own origins, however many a stream remembers beside them."""
+    book, found = Book(), Recovered(origins=Unread(q=(7, "q")))
+    book.origins["app"] = Unread(p=(1, "p"), q=(7, "q"))
+    book.apply(entry("delivered", n={"delivered": 1}, o={"p": (2, "new"), "q": (6, "old")}))
+    found.add_origins({"p": (2, "new"), "q": (6, "old")})
+    for origins in (book.origins["app"], found.origins):
+        assert (origins["p"], origins["q"]) == ((2, "new"), (7, "q"))
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
