@@ -9,7 +9,7 @@ blamed; once it has lived for a while others may join it, but no other suspect.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Slots:
         self._bytes = 0
         self._lasting = 0
         self._suspect: _Turn | None = None  # that works now
-        self._waiting: dict[Whose, deque[_Turn]] = {}  # who got a turn moves to the end
+        self._waiting = OrderedDict[Whose, deque[_Turn]]()  # who got a turn moves to the end
 
     @property
     def bytes_in_flight(self) -> int:
@@ -67,6 +67,7 @@ class Slots:
                 self._give_back(whose, turn)
             else:
                 turn.granted.cancel()
+                self._leave(whose, turn)
                 self._grant()
             raise
         timer = loop.call_later(LASTING_SECONDS, self._lasts, turn)
@@ -79,14 +80,12 @@ class Slots:
     def _grant(self) -> None:
         """Hands out turns, one destination after the other, as long as there is room for the next."""
         while self._busy < self._workers and (whose := self._next()) is not None:
-            queue = self._waiting.pop(whose)
-            turn = queue[0]
+            turn = self._waiting[whose][0]
             if not self._fits(turn):
-                self._waiting = {whose: queue, **self._waiting}
+                self._waiting.move_to_end(whose, last=False)
                 return
-            queue.popleft()
-            if queue:
-                self._waiting[whose] = queue
+            self._waiting.move_to_end(whose)
+            self._leave(whose, turn)
             self._working[whose] += 1
             self._bytes += turn.size_bytes
             if turn.alone:
@@ -99,16 +98,20 @@ class Slots:
         return self._working.total() - min(self._lasting, self._workers * LASTING_TURNS)
 
     def _next(self) -> Whose | None:
-        """Whose turn is next, once those who gave up waiting are gone; not one that has its share."""
-        for whose in list(self._waiting):
-            queue = self._waiting[whose]
-            while queue and queue[0].granted.cancelled():
-                queue.popleft()
-            if not queue:
-                del self._waiting[whose]
-            elif self._working[whose] < self._share and not (queue[0].alone and self._suspect):
+        """Whose turn is next; not one that has its share, nor one whose first has given up and is about to leave."""
+        for whose, queue in self._waiting.items():
+            turn = queue[0]
+            waits = not turn.granted.cancelled() and not (turn.alone and self._suspect)
+            if waits and self._working[whose] < self._share:
                 return whose
         return None
+
+    def _leave(self, whose: Whose, turn: _Turn) -> None:
+        """It waits no longer."""
+        queue = self._waiting[whose]
+        queue.remove(turn)
+        if not queue:
+            del self._waiting[whose]
 
     def _fits(self, turn: _Turn) -> bool:
         if self._suspect is not None and not self._suspect.lasting:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections import OrderedDict
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -210,6 +212,33 @@ def test_one_who_gives_up_waiting_is_passed_over() -> None:
         assert slots.bytes_in_flight == 0
 
     run(scene())
+
+
+class Looked(OrderedDict[tuple[str, str], Any]):
+    """Counts the lines that are looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return (whose for whose, _ in self.items())
+
+    def items(self) -> Iterator[tuple[tuple[str, str], Any]]:  # type: ignore[override]
+        for one in super().items():
+            self.looks += 1
+            yield one
+
+
+def test_who_comes_looks_at_no_line_but_the_first() -> None:
+    """While all bytes are in use, and as they are handed on, a turn costs as much behind a thousand as behind one."""
+
+    async def scene() -> int:
+        watch, slots = Watch(), Slots(4, 100)
+        slots._waiting = Looked()
+        await all_of(*(watch.take(slots, f"{number}", size=100, seconds=0) for number in range(1000)))
+        assert watch.order == [f"{number}" for number in range(1000)]
+        return slots._waiting.looks
+
+    assert run(scene()) <= 4 * 1000
 
 
 def test_cancelled_worker_gives_its_slot_back() -> None:
