@@ -111,6 +111,11 @@ class Segment:
         return self.first + self.count
 
     @property
+    def opened_ms(self) -> int:
+        """`opened_at` as milliseconds since the epoch. Rounded: as a fraction it may be the least bit below them."""
+        return round(self.opened_at.timestamp() * 1000)
+
+    @property
     def key(self) -> SegmentKey:
         return (self.stream, self.lane, self.first)
 

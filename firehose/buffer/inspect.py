@@ -93,10 +93,9 @@ def _cuts(book: Book) -> Iterator[File]:
     for (key, destination), cut in sorted(book.cuts.items(), key=lambda one: one[0]):
         if destination not in book.delivered.get(key, {}):
             why = book.held.get((key, destination))
-            one, opened_ms = cut.segment, int(cut.segment.opened_at.timestamp() * 1000)
-            held = ((destination, why),) if why is not None else ()
+            one, held = cut.segment, ((destination, why),) if why is not None else ()
             state = "held" if held else "cut"
-            yield File(*key, state, one.count, one.size_bytes, 0, opened_ms, one.version, (destination,), held)
+            yield File(*key, state, one.count, one.size_bytes, 0, one.opened_ms, one.version, (destination,), held)
 
 
 def records(disk: Disk, data_dir: str, key: SegmentKey) -> Iterator[pa.BinaryArray]:

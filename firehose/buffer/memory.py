@@ -147,9 +147,9 @@ class MemoryOutbox(Offered):
         return await self.read(segment)
 
     async def read(self, segment: Segment) -> Batch:
-        records, opened_ms = self._said.sealed[segment], int(segment.opened_at.timestamp() * 1000)
+        records = self._said.sealed[segment]
         count = records.num_rows
-        arrivals = pa.repeat(pa.scalar(opened_ms, pa.int64()), count)
+        arrivals = pa.repeat(pa.scalar(segment.opened_ms, pa.int64()), count)
         return Batch(segment, lambda: iter([rows_of(records, pa.arange(0, count), arrivals)]))
 
     async def kept(self, segment: Segment) -> Iterable[Outcome] | None:

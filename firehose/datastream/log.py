@@ -314,8 +314,7 @@ class DiskShardLog:
         return max(layout.numbers(names, layout.HEAD), default=0)
 
     def _retained(self, segment: Segment, size: int) -> Retained:
-        opened_ms = round(segment.opened_at.timestamp() * 1000)
-        return self._file(segment.lane, segment.first, segment.end, opened_ms, size - frame.TRAILER.size)
+        return self._file(segment.lane, segment.first, segment.end, segment.opened_ms, size - frame.TRAILER.size)
 
     def _file(self, lane: str, first: int, end: int, opened_ms: int, file_bytes: int) -> Retained:
         folder = layout.lane_folder(self._folder, self._shard, lane)
