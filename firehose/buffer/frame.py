@@ -109,6 +109,10 @@ class Trailer:
     opened_ms: int
     summary_at: int = 0
 
+    @property
+    def end(self) -> int:
+        return self.first + self.count
+
 
 def seed(lane: str) -> int:
     """What every CRC of the lane starts from."""
@@ -233,7 +237,7 @@ def scan(
     """
     trailer = read_trailer(buffer, crc_seed, first)
     end = len(buffer) - (TRAILER.size if trailer else 0)
-    last = trailer.first + trailer.count if trailer else last
+    last = trailer.end if trailer else last
     while offset < end:
         frame = read_frame(buffer, offset, crc_seed)
         if frame is None or offset + frame.size > end:

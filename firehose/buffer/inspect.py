@@ -252,8 +252,8 @@ def _checked_segment(disk: Disk, data_dir: str, key: SegmentKey, suffix: str) ->
     damage = [(bad.offset, f"{bad.size} damaged bytes, {bad.records} records lost") for bad in seen.damage]
     if trailer is None and suffix != layout.OPEN:  # an open file's torn tail is a write under way, or a crash's rest
         damage.append((seen.good_bytes, "the trailer is missing or damaged"))
-    if trailer is not None and trailer.first + trailer.count > seen.end:
-        lost = trailer.first + trailer.count - seen.end
+    if trailer is not None and trailer.end > seen.end:
+        lost = trailer.end - seen.end
         damage.append((seen.good_bytes, f"the last {lost} of {trailer.count} records are lost"))
     return Checked(path, seen.frames, seen.end - first, tuple(damage))
 

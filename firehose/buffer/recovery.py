@@ -150,10 +150,10 @@ def mend(
             _settled(disk, path, limit)
         return False
     if trailer is None:
-        end_file(disk, path, crc_seed, first, version, seen, seen.good_bytes)
+        trailer = end_file(disk, path, crc_seed, first, version, seen, seen.good_bytes)
     else:
         _settled(disk, path, size)
-    seal_file(disk, folder, first, trailer.first + trailer.count if trailer else seen.end, max(heads, default=None))
+    seal_file(disk, folder, first, trailer.end, max(heads, default=None))
     return True
 
 
@@ -166,7 +166,7 @@ def _settled(disk: Disk, path: str, size: int) -> None:
         writer.close()
 
 
-def end_file(disk: Disk, path: str, crc_seed: int, first: int, version: int, seen: Scanned, size: int) -> None:
+def end_file(disk: Disk, path: str, crc_seed: int, first: int, version: int, seen: Scanned, size: int) -> frame.Trailer:
     """Cuts the file to `size` bytes and writes the summary of its origins and its trailer there."""
     writer = disk.reopen(path, size)
     try:
@@ -179,6 +179,7 @@ def end_file(disk: Disk, path: str, crc_seed: int, first: int, version: int, see
         writer.sync()
     finally:
         writer.close()
+    return trailer
 
 
 def scanned(buffer: pa.Buffer, crc_seed: int, first: int, path: str, last: int | None = None) -> Scanned:
@@ -227,9 +228,7 @@ def _sealed(disk: Disk, folder: str, stream: str, lane: str, first: int, version
     found.damage += _with_end(seen, Damage(path, seen.good_bytes, size - seen.good_bytes, lost))
     found.add_origins(seen.origins)
     seen.end += lost
-    end_file(disk, path, crc_seed, first, version, seen, size)
-    trailer = frame.Trailer(version, first, seen.end - first, seen.size_bytes, seen.opened_ms)
-    return segment_of(stream, lane, trailer)
+    return segment_of(stream, lane, end_file(disk, path, crc_seed, first, version, seen, size))
 
 
 def _likeliest_version(rest: bytes, crc_seed: int, seen: Scanned, first: int, newest: int) -> int:
@@ -365,7 +364,7 @@ def damage(disk: Disk, path: str, key: SegmentKey) -> list[Damage]:
         rest = len(view.buffer) - seen.good_bytes
     finally:
         view.close()
-    lost = trailer.first + trailer.count - seen.end if trailer else 0
+    lost = trailer.end - seen.end if trailer else 0
     if trailer is None or lost:
         return _with_end(seen, Damage(path, seen.good_bytes, rest, lost))
     return seen.damage
