@@ -12,13 +12,13 @@ from conformance import outbox as of_outbox
 from conformance.appender import Harness, Law
 from disk_buffer import LEDGER, ROOT, STREAM, DiskBuffer, delivered, offered
 from faulty_disk import Fault, FaultyDisk, MemoryWriter
+from memory_buffer import MemoryBuffer
 from parted import OnePartition, PartedBuffer
 from virtual_time import VirtualRuntime, passed, run
 
 from firehose.buffer import frame, layout, recovery
 from firehose.buffer.appender import DiskAppender
 from firehose.buffer.cuts import CutOutbox
-from firehose.buffer.memory import MemoryBuffer
 from firehose.buffer.outbox import DiskOutbox
 from firehose.buffer.state import State
 from firehose.contracts import Full, Outbox, Retry, Writer

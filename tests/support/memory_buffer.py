@@ -1,7 +1,7 @@
-"""A buffer without a disk, for tests and simulations: the laws of `Appender` and `Outbox`, minus every durability.
+"""A buffer without a disk: the laws of `Appender` and `Outbox`, minus every durability.
 
-It must never stand in a service: what it holds ends with the process. `restarted` shows to those who use it what a
-start after a crash would show, were memory durable: a new lane, and everything that is not committed once more.
+`restarted` shows to those who use it what a start after a crash would show, were memory durable: a new lane, and
+everything that is not committed once more.
 """
 
 from __future__ import annotations
