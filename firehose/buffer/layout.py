@@ -1,4 +1,5 @@
-"""Names in the data folder, written and read back in this one place.
+"""Names in the data folder. Those of the buffer's files are written and read back in this one place; the others that it
+lists, by those whose files they are.
 
 <data_dir>/service.lock                        held by the one service that uses the folder
 <data_dir>/delivery.lock                       held by its delivery half
