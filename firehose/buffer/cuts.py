@@ -215,7 +215,7 @@ class CutOutbox(Outgoing):
     def oldest_ms(self) -> int | None:
         """Arrival of the oldest record in any of the groups."""
         groups = [group.oldest_ms for one in self._open.values() for group in one.groups.values()]
-        cuts = [int(cut.segment.opened_at.timestamp() * 1000) for cut in self._cuts.values()]
+        cuts = [cut.segment.opened_ms for cut in self._cuts.values()]
         return min((*groups, *cuts), default=None)
 
     def close(self) -> None:

@@ -63,8 +63,7 @@ class Cut:
         for (_, lane, first), accounted in self.of.items():
             of.setdefault(lane, []).append((first, accounted))
         segment = self.segment
-        opened_ms = int(segment.opened_at.timestamp() * 1000)
-        numbers = {"n": segment.count, "b": segment.size_bytes, "at": opened_ms, "v": segment.version}
+        numbers = {"n": segment.count, "b": segment.size_bytes, "at": segment.opened_ms, "v": segment.version}
         return {"t": "cut", "of": of, **numbers, "p": self.partition}
 
     @staticmethod
@@ -129,7 +128,7 @@ def _of_outcome(rows: pa.RecordBatch, file: pa.Buffer, segment: Segment) -> Iter
     columns = (
         *_records(rows, codes, len(names)),
         np.add.reduceat(sizes, starts, dtype=np.int64),
-        np.maximum(oldest, int(segment.opened_at.timestamp() * 1000)),
+        np.maximum(oldest, segment.opened_ms),
     )
     sums = pieces.sums(rows.drop_columns([COLUMN]), file, starts.tolist())
     yield from (Group(*one) for one in zip(names, *(column.tolist() for column in columns), sums, strict=True))

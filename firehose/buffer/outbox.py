@@ -260,7 +260,7 @@ class Shelf:
 
     def release(self, key: SegmentKey, only: str | None = None) -> list[str]:
         """Offers a held segment again; the destinations that it was held for. To one alone, where one is named."""
-        names = [name for held, name in tuple(self.ledger.book.held) if held == key and only in (None, name)]
+        names = [only] if only else [name for held, name in tuple(self.ledger.book.held) if held == key]
         self.ledger.append(*({"t": "released", "s": key, "d": name} for name in names))
         shelved = self._shelved.get(key)
         for name in names:
@@ -276,23 +276,24 @@ class Shelf:
         for shelved in self._shelved.values():
             for name in shelved.owed:
                 owed[shelved.segment.stream, name].append(shelved)
+        held, book = Counter[tuple[str, str]](), self.ledger.book  # records of cuts, by place
+        for key, name in tuple(book.held):
+            if (key, name) in book.cuts:
+                held[key[0], name] += book.cuts[key, name].accounted
         places = sorted({*owed, *self._totals})
-        return {place: self._standing(place, owed[place]) for place in places}
+        return {place: self._standing(place, owed[place], held[place]) for place in places}
 
-    def _standing(self, place: tuple[str, str], owed: list[Shelved]) -> Standing:
+    def _standing(self, place: tuple[str, str], owed: list[Shelved], held_in_cuts: int) -> Standing:
         book, cuts, name = self.ledger.book, self._cuts.get(place), place[1]
         whole = [one.segment for one in owed if cuts is None or not cuts.knows(one.segment.key)]
-        ages = [int(segment.opened_at.timestamp() * 1000) for segment in whole]
+        ages = [segment.opened_ms for segment in whole]
         if cuts is not None and (oldest_ms := cuts.oldest_ms()) is not None:
             ages.append(oldest_ms)
-        held_cuts = [
-            book.cuts[one].accounted for one in tuple(book.held) if one in book.cuts and (one[0][0], one[1]) == place
-        ]
         left = {one.segment.key: one.segment.count - one.ended.get(name, 0) for one in owed}
         return Standing(
             self._totals[place],
             sum(left.values()),
-            sum(count for key, count in left.items() if (key, name) in book.held) + sum(held_cuts),
+            sum(count for key, count in left.items() if (key, name) in book.held) + held_in_cuts,
             min(ages, default=None),
             cuts.made if cuts is not None else 0,
         )
