@@ -95,11 +95,15 @@ def pause_delivery(victim: Victim) -> None:
 
 
 def clock(victim: Victim) -> None:
-    """The wall clock jumps an hour ahead or back: nothing waits for it. Then a kill, and a start in that hour."""
+    """The wall clock jumps an hour ahead or back: nothing waits for it, not even a stream that only its interval
+    moves on. Then a kill, and a start in that hour.
+    """
     _some_time_later(victim)
+    victim.post_quiet()
     victim.set_clock(victim.dice.choice([ahead for ahead in HOURS_MS if ahead != victim.ahead_ms]))
     victim.wait_for_acknowledgements()
     victim.wait_for_delivery()
+    victim.wait_for_delivery("quiet")
     victim.kill_service()
 
 

@@ -38,6 +38,9 @@ delivery_streams:
   app:
     buffering: {{size_mib: {size_mib}, interval_seconds: 0.5}}
     destination: {{type: folder, path: {folder}/out, compression: gzip}}
+  quiet:
+    buffering: {{size_mib: 64, interval_seconds: 2}}
+    destination: {{type: folder, path: {folder}/quiet}}
   poison:
     destination: {{type: moody, path: {folder}/poison}}
 """
@@ -136,10 +139,10 @@ class Victim:
         before = len(self.client.acknowledged)
         self.wait_for(lambda: len(self.client.acknowledged) > before, "records to be taken")
 
-    def wait_for_delivery(self) -> None:
+    def wait_for_delivery(self, stream: str = "app") -> None:
         """Until as many records are delivered as were taken by now: nothing may be stuck."""
-        goal = int(self.stream("app")["accepted"])
-        self.wait_for(lambda: self.place("app").get("delivered", 0) >= goal, f"{goal} records to be delivered")
+        goal = int(self.stream(stream)["accepted"])
+        self.wait_for(lambda: self.place(stream).get("delivered", 0) >= goal, f"{goal} records to be delivered")
 
     def held(self, stream: str) -> int:
         return int(self.standing(stream)["held"])
@@ -175,13 +178,20 @@ class Victim:
         finally:
             connection.close()
 
+    def post_quiet(self) -> None:
+        """One record that nothing but the end of its interval gets delivered."""
+        self._post("quiet", "quiet")
+
     def post_deadly(self) -> None:
         """One record that ends the delivery process, sealed as a segment of its own."""
-        one = f"deadly-{len(self._left)}"
-        status, said = self.ask("POST", "/ingest/poison", json.dumps({"id": one}).encode())
+        self._post("poison", "deadly")
+        self.ask("POST", "/v1/streams/poison/flush")
+
+    def _post(self, stream: str, kind: str) -> None:
+        one = f"{kind}-{len(self._left)}"
+        status, said = self.ask("POST", f"/ingest/{stream}", json.dumps({"id": one}).encode())
         assert status == 200, said
         self._left.add(one)
-        self.ask("POST", "/v1/streams/poison/flush")
 
     def _ready(self) -> bool:
         try:
@@ -221,7 +231,7 @@ class Victim:
 
     def end(self) -> None:
         """Everything is delivered, the books balance, and SIGTERM ends it in peace."""
-        for stream in ("app", "poison"):
+        for stream in ("app", "quiet", "poison"):
             self._drain(stream)
         send(self.pid, signal.SIGTERM)
         assert self._process is not None
@@ -249,7 +259,7 @@ class Victim:
 
     def _found(self) -> Counter[str]:
         found = Counter[str]()
-        for path in sorted([*(self.folder / "out").rglob("*"), *(self.folder / "poison").rglob("*")]):
+        for path in sorted(path for place in ("out", "quiet", "poison") for path in (self.folder / place).rglob("*")):
             if path.is_file() and ".partial" not in path.parts:
                 content = path.read_bytes()
                 text = gzip.decompress(content) if path.suffix == ".gz" else content
