@@ -99,11 +99,11 @@ class Shelf:
 
     def rescan(self) -> None:
         """Takes in what is on disk and not known yet. A stream that cannot be looked at keeps no other waiting."""
+        known = {key for key, shelved in self._shelved.items() if shelved.owed}
         for stream in layout.streams(self._disk, self._data_dir):
             try:
-                for segment in recovery.segments(self._disk, self._data_dir, stream, self._tell_once):
-                    if segment.key not in self._shelved or not self._shelved[segment.key].owed:
-                        self.add(segment)
+                for segment in recovery.segments(self._disk, self._data_dir, stream, self._tell_once, known):
+                    self.add(segment)
             except OSError as error:
                 self._tell_once(f"the buffer of '{stream}' cannot be looked at: {error}")
                 self._stays()

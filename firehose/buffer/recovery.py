@@ -14,7 +14,7 @@ The delivery half of a service that died may still be at work here: files may go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -326,14 +326,18 @@ def remove_lane(disk: Disk, folder: str) -> None:
     disk.remove_folder(folder)
 
 
-def segments(disk: Disk, data_dir: str, stream: str, damaged: Callable[[str], None]) -> Iterator[Segment]:
-    """The sealed segments of a stream that lie on disk now, oldest first within each lane. `damaged` is told of those
-    that nobody can know any more before a start mends them.
+def segments(
+    disk: Disk, data_dir: str, stream: str, damaged: Callable[[str], None], known: Container[SegmentKey] = ()
+) -> Iterator[Segment]:
+    """The sealed segments of a stream that lie on disk now and are not known, oldest first within each lane. `damaged`
+    is told of those that nobody can know any more before a start mends them.
     """
     for lane in layout.lanes(disk, data_dir, stream):
         folder = layout.lane_folder(data_dir, stream, lane)
         for first in layout.numbers(disk.list(folder), layout.SEALED):
             key = stream, lane, first
+            if key in known:
+                continue
             segment = read_segment(disk, data_dir, key)
             if segment is not None:
                 yield segment

@@ -247,6 +247,10 @@ def test_a_file_that_cannot_be_looked_at_keeps_nobody_waiting() -> None:
         await buffer.appender.seal()
         (segment,) = await offered(buffer.outbox())
         buffer.shelf.ledger.append({"t": "delivered", "s": segment.key, "d": "elsewhere", "n": {"delivered": 1}})
+        buffer.disk.blind = ("view", layout.SEALED)
+        buffer.shelf.rescan()
+        assert buffer.reports == [], "what is known is not opened again"
+        buffer.disk.put(layout.file_of(ROOT, (STREAM, segment.lane, 7)), b"")
         for how in ("exists", "view"):
             buffer.disk.blind = (how, layout.SEALED)
             buffer.shelf.ledger.fold()
