@@ -176,11 +176,12 @@ class Pipeline:
     async def attempt(self, segment: Segment, attempts: int) -> Totals:
         """Sees the segment to its end, or raises `Retry` or `Refused`, with nothing committed."""
         if self._is_over(segment):
+            self.prepared.discard(segment.key)
             return Totals()
         async with self.line(segment) as line:
-            if line.partitioned and self.parts is not None:
+            if (parts := self._parts(line)) is not None:
                 with _our_side():
-                    return await self._part(segment, line, self.parts)
+                    return await self._part(segment, line, parts)
             with _our_side():
                 given, passes = await self._passes(segment, line)
                 batch = await self.threads.run(partial(passes.begun, given))
@@ -231,6 +232,7 @@ class Pipeline:
     async def let_go(self, segment: Segment) -> Totals:
         """Its records end here, with nothing sent. Not once they go on in cuts, each of which is let go by itself."""
         if self._is_over(segment):
+            self.prepared.discard(segment.key)
             return Totals()
         if self.parts is not None and self.parts.parted(segment):
             raise Retry("it is parted already")
@@ -244,6 +246,10 @@ class Pipeline:
         if not line.transforms or not len(receipt.refused) or len(receipt.refused) > tally.delivered:
             return receipt
         return await self.threads.run(partial(_as_they_came, given, passes, tally, receipt))
+
+    def _parts(self, line: Line) -> Parts | None:
+        """There where rows are still to be parted; not where they come in the cuts of their partitions."""
+        return self.parts if line.partitioned else None
 
     async def _part(self, segment: Segment, line: Line, parts: Parts) -> Totals:
         """Stage one: what goes on is gathered by partition, the rest ends here. Once parted, nothing is sent again."""
@@ -259,7 +265,7 @@ class Pipeline:
     async def _passes(self, segment: Segment, line: Line) -> tuple[Batch, Passes]:
         """The rows that the destination wants; of those on their way into partitions all, since it gets their cuts."""
         given, passes = await self._whole(segment, line)
-        if line.where is not None and not (line.partitioned and self.parts is not None):
+        if line.where is not None and self._parts(line) is None:
             passes.judge = await self._judge(line.where, passes)
         return given, passes
 
@@ -277,7 +283,7 @@ class Pipeline:
         given = await self.outbox.open(segment)
         if line.source:
             return given, Passes(partial(outcomes.untouched, given))
-        parts = self.parts if line.partitioned else None
+        parts = self._parts(line)
         if _repeatable(line) and parts is None and not self.cuts:
             steps = [step for step in line.transforms if not isinstance(step, Hook)]
             return given, Passes(partial(outcomes.computed, given, steps))
@@ -299,7 +305,7 @@ class Pipeline:
                 def ask(hook: Hook, rows: pa.RecordBatch) -> Awaitable[Outcome]:
                     return self.watch.ask(segment.stream, hook, rows, self.runtime.monotonic)
 
-                bare = self.parts if line.partitioned and line.unchanged else None
+                bare = self._parts(line) if line.unchanged else None
                 given = bare.placed(given) if bare else given
                 step = line.transforms[-1] if bare else None
                 if isinstance(step, parting.Baring):
@@ -315,9 +321,8 @@ class Pipeline:
     async def _conclude(self, given: Batch, line: Line, tally: Tally, receipt: Receipt, attempts: int) -> Totals:
         """Writes what was rejected to the error output, then commits how everything ended."""
         segment = given.segment
-        if (
-            self.cuts and tally.records > segment.count
-        ):  # of an outcome that was lost, and that user's code made otherwise
+        # Of an outcome that was lost, and that the user's code made otherwise.
+        if self.cuts and tally.records > segment.count:
             tally.split += tally.records - segment.count
             tally.records = segment.count
         damaged = segment.count - tally.records
