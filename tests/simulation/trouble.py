@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from simulation.life import Simulation
 
 APART_SECONDS = 4.0  # on average
+FILES = ("", "", ".open", "/ledger", "/catalog.new")  # on which steps fail: how their names end
+FOLDERS = ("", "", "", "/data", "/data/buffer")
 MOODS = ("slow", "500", "503", "403", "reset", "unreachable", "lost", "late", "never", "500 after", "part")
 
 
@@ -81,7 +83,7 @@ class Trouble:
 
     def _break_disk(self) -> None:
         step = self._dice.choice(("write", "sync", "rename", "sync_folder", "create", "remove", "cut", "mkdir"))
-        ending = self._dice.choice(("", "", ".open", "/ledger", "/catalog.new"))
+        ending = self._dice.choice(FOLDERS if step in ("sync_folder", "mkdir") else FILES)
         self._machine.break_next(
             step, self._dice.choice((errno.EIO, errno.ENOSPC)), ending, self._dice.choice((1, 1, 5))
         )
