@@ -89,7 +89,7 @@ METRICS: Mapping[str, Described] = {
     "firehose_damaged_records": Described("counter", ONE, "records lost to damage; a damaged file is kept"),
     "firehose_split_rows": Described("counter", ONE, "rows beyond the first of a record"),
     "firehose_imbalance_records": Described(
-        "gauge", ONE, "accepted + split - delivered - dropped - filtered - dead - damaged - buffered; always 0"
+        "gauge", ONE, "accepted + split - delivered - dropped - filtered - dead - damaged - buffered; 0, see above"
     ),
     "firehose_active_partitions": Described(
         "gauge", ("stream",), "dynamic partitions with rows still to be delivered", "PartitionCount"
@@ -162,7 +162,8 @@ METRICS_PAGE = (
     "`AWS/Firehose`) that comes nearest, for dashboards that are moved here. `DeliveryTo*` stands",
     "for `DeliveryToS3` and its like; where AWS publishes a sum per minute, take `increase()` over one.",
     "",
-    "Conservation: for each stream and destination `firehose_imbalance_records` is 0 at every moment. Anything else is",
+    "Conservation: for each stream and destination `firehose_imbalance_records` is 0; a delivery half that starts while a",
+    "segment is sealed may know of it a moment before its writer does, so that it is negative in one reading. What lasts is",
     "worth an alert, and so are a growing `firehose_oldest_record_age_seconds` and `firehose_held_records` over 0.",
     "While `firehose_delivery_up` is 0, what has the label destination is missing: alert on that too.",
     "",
