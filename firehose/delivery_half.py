@@ -308,10 +308,11 @@ class DeliveryHalf:
     def _release_unwanted(self) -> None:
         """Held for a destination that its stream has no more: let go, unless it can be delivered after all."""
         assert self._shelf is not None
-        for key, destination in self._shelf.held():
-            entry = self._catalogue.entries.get(key[0])
-            if entry is not None and destination not in destination_blocks(entry.newest):
-                self._shelf.release(key, destination)
+        entries = self._catalogue.entries
+        held = [place for place in self._shelf.held() if place[0][0] in entries]
+        unwanted = [one for one in held if one[1] not in destination_blocks(entries[one[0][0]].newest)]
+        if unwanted:
+            self._shelf.release_all(unwanted)
 
     def _try_hooks(self) -> None:
         """Those of the newest definitions: a look at older ones is of no more use."""

@@ -79,7 +79,7 @@ class Shelf:
         self._outboxes: dict[tuple[str, str], DiskOutbox] = {}
         self._cuts: dict[tuple[str, str], CutOutbox] = {}
         self._hurried = defaultdict[tuple[str, str], set[SegmentKey]](set)
-        self._told = set[str]()
+        self._told = set[str]()  # what the last look at the disk found wrong
         self._bytes = Counter[str]()  # of the segments on the shelf, by stream
         # The book's own totals run ahead of `_shelved`, since threads write it: a record would be counted twice.
         self._totals = defaultdict(Totals, self.ledger.book.totals)
@@ -100,18 +100,17 @@ class Shelf:
     def rescan(self) -> None:
         """Takes in what is on disk and not known yet. A stream that cannot be looked at keeps no other waiting."""
         known = {key for key, shelved in self._shelved.items() if shelved.owed}
+        said = set[str]()
         for stream in layout.streams(self._disk, self._data_dir):
             try:
-                for segment in recovery.segments(self._disk, self._data_dir, stream, self._tell_once, known):
+                for segment in recovery.segments(self._disk, self._data_dir, stream, said.add, known):
                     self.add(segment)
             except OSError as error:
-                self._tell_once(f"the buffer of '{stream}' cannot be looked at: {error}")
+                said.add(f"the buffer of '{stream}' cannot be looked at: {error}")
                 self._stays()
-
-    def _tell_once(self, what: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
+        for what in sorted(said - self._told):
             self.report(what)
+        self._told = said
 
     def reconsider(self) -> None:
         """The catalogue has changed: segments that nobody wanted may be wanted now."""
@@ -228,11 +227,9 @@ class Shelf:
         """Cuts everything of the stream that is gathered, and what its segments on the shelf still bring."""
         for key, shelved in self._shelved.items():
             for name in shelved.owed if key[0] == stream else ():
-                place = (stream, name)
-                if (key, name) not in self.ledger.book.held and not (
-                    place in self._cuts and self._cuts[place].knows(key)
-                ):
-                    self._hurried[place].add(key)
+                cuts = self._cuts.get((stream, name))
+                if (key, name) not in self.ledger.book.held and (cuts is None or not cuts.knows(key)):
+                    self._hurried[stream, name].add(key)
         for place in [place for place in self._cuts if place[0] == stream]:
             self._cuts[place].hurry()
             if not self._hurried[place]:
@@ -258,17 +255,20 @@ class Shelf:
     def held(self) -> list[Place]:
         return sorted(self.ledger.book.held)
 
-    def release(self, key: SegmentKey, only: str | None = None) -> list[str]:
-        """Offers a held segment again; the destinations that it was held for. To one alone, where one is named."""
-        names = [only] if only else [name for held, name in tuple(self.ledger.book.held) if held == key]
-        self.ledger.append(*({"t": "released", "s": key, "d": name} for name in names))
-        shelved = self._shelved.get(key)
-        for name in names:
+    def release(self, key: SegmentKey) -> list[str]:
+        """Offers a held segment again; the destinations that it was held for."""
+        names = [name for held, name in tuple(self.ledger.book.held) if held == key]
+        self.release_all([(key, name) for name in names])
+        return names
+
+    def release_all(self, held: Sequence[Place]) -> None:
+        """Offers each again to the destination that it was held for: one sync of the ledger for all."""
+        self.ledger.append(*({"t": "released", "s": key, "d": name} for key, name in held))
+        for key, name in held:
             if is_cut(key):
                 self.cuts(key[0], name).released(key)
-            elif shelved and name in shelved.owed:
+            elif (shelved := self._shelved.get(key)) and name in shelved.owed:
                 self.outbox(key[0], name).offer(shelved.segment)
-        return names
 
     def standings(self) -> dict[tuple[str, str], Standing]:
         """Where every stream stands at every destination that it has or had."""

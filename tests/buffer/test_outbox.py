@@ -154,6 +154,23 @@ def test_held_and_released() -> None:
     in_buffer(scenario)
 
 
+def test_many_are_released_at_once() -> None:
+    """With one sync of the ledger, which all that waits for it waits for."""
+
+    async def scenario(buffer: DiskBuffer) -> None:
+        segments = [await sealed(buffer, b"%d" % number) for number in range(3)]
+        for segment in await offered(buffer.outbox()):
+            await buffer.outbox().hold(segment, "refused")
+        before = len(buffer.disk.steps)
+        buffer.shelf.release_all(buffer.shelf.held())
+        assert buffer.disk.steps[before:].count(("sync", LEDGER)) == 1
+        assert await offered(buffer.outbox()) == segments
+        await buffer.crash()
+        assert await offered(buffer.outbox()) == segments
+
+    in_buffer(scenario)
+
+
 def test_deaths_count_only_without_leave() -> None:
     """Attempts are under suspicion when the process died in them, and not when it was told to end."""
 
@@ -256,7 +273,12 @@ def test_a_file_that_cannot_be_looked_at_keeps_nobody_waiting() -> None:
             buffer.shelf.ledger.fold()
             buffer.shelf.rescan()
         buffer.disk.blind = ("", "")
-        assert any("cannot be looked at" in report for report in buffer.reports)
+        assert sum("cannot be looked at" in report for report in buffer.reports) == 1
+        buffer.shelf.rescan()
+        buffer.disk.blind = ("view", layout.SEALED)
+        buffer.shelf.rescan()
+        assert sum("cannot be looked at" in report for report in buffer.reports) == 2, "it could, in between"
+        buffer.disk.blind = ("", "")
         book, bad = read_book(buffer.disk, LEDGER)
         assert (bad, segment.key in book.delivered) == ([], True)
 
