@@ -163,7 +163,7 @@ METRICS_PAGE = (
     "for `DeliveryToS3` and its like; where AWS publishes a sum per minute, take `increase()` over one.",
     "",
     "Conservation: for each stream and destination `firehose_imbalance_records` is 0; a delivery half that starts",
-    "while a segment is sealed may know of it before its writer does, so that it is negative in one reading. What lasts is",
+    "while a segment is sealed may know of it before its writer does, and it is negative in one reading. What lasts is",
     "worth an alert, and so are a growing `firehose_oldest_record_age_seconds` and `firehose_held_records` over 0.",
     "While `firehose_delivery_up` is 0, what has the label destination is missing: alert on that too.",
     "",
