@@ -45,6 +45,7 @@ class ServiceOptions(Block):
     delivery: Literal["process", "inline"] = "process"
     api_keys: tuple[Annotated[SecretStr, Field(min_length=1)], ...] = ()  # an empty one would let everybody in
     sync_threads: Annotated[int, Field(ge=1, le=256)] = 32
+    seals_per_second: Annotated[int, Field(ge=1, le=1_000_000)] = 40
     commit_seconds: Annotated[float, Field(gt=0, le=LARGEST)] = 10
     decode_threads: Annotated[int, Field(ge=1, le=64)] = 2
     connections: Annotated[int, Field(ge=1, le=LARGEST)] = 4096

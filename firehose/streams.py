@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from firehose import observe
 from firehose.blocks import GIB, MIB
 from firehose.buffer import layout, recovery
+from firehose.buffer.alarms import Alarms
 from firehose.buffer.appender import DiskAppender
 from firehose.buffer.frame import Origins
 from firehose.buffer.ledger import read_book
@@ -55,6 +56,7 @@ class Streams:
         self._service = service
         self._catalogue = catalogue
         self._threads = runtime.threads("sync", service.sync_threads)
+        self._alarms = Alarms(service.seals_per_second)
         self._appenders: dict[str, DiskAppender] = {}
         self._trying = asyncio.Lock()
 
@@ -202,7 +204,9 @@ class Streams:
 
     def _appender(self, stream: str, state: State) -> DiskAppender:
         version = partial(self._catalogue.version, stream)
-        at = Workplace(stream, self._data_dir, self._disk, self._threads, self._runtime, version, self._failed)
+        at = Workplace(
+            stream, self._data_dir, self._disk, self._threads, self._runtime, version, self._failed, self._alarms
+        )
         return DiskAppender(at, UNKNOWN, self._sealed, state)
 
     def _sealed(self, segment: Segment) -> None:

@@ -16,6 +16,7 @@ import pytest
 from hooking import until
 from programs import PATIENCE_SECONDS
 from sites import FlakyDisk
+from virtual_time import VirtualRuntime, passed, run
 
 from firehose import config
 from firehose.buffer.disk import LocalDisk
@@ -56,18 +57,21 @@ class Half:
     root: Path
     disk: GatedDisk = field(default_factory=GatedDisk)
     told: list[Message] = field(default_factory=list)
+    runtime: Runtime = field(default_factory=Runtime)
+    options: dict[str, Any] = field(default_factory=dict)  # of the service
 
     def open(self, **streams: Any) -> Streams:
         first = self.read(**streams)
         catalogue = Catalogue(self.disk, str(self.root))
-        opened = Streams(str(self.root), self.disk, Runtime(), first.service, catalogue)
+        opened = Streams(str(self.root), self.disk, self.runtime, first.service, catalogue)
         opened.recover()
         opened.follow(first)
         opened.send = self.told.append
         return opened
 
     def read(self, **streams: Any) -> Config:
-        return config.parse("f.yaml", json.dumps({"service": {"reserve_mib": 0}, "delivery_streams": streams}))
+        service = {"reserve_mib": 0, **self.options}
+        return config.parse("f.yaml", json.dumps({"service": service, "delivery_streams": streams}))
 
 
 def to(*names: str) -> dict[str, Any]:
@@ -91,6 +95,25 @@ def spans(streams: Streams, name: str) -> dict[str, list[tuple[int, int | None]]
     return {
         place: [(span.since, span.until) for span in all_of] for place, all_of in streams.entries[name].spans.items()
     }
+
+
+def test_intervals_that_end_together(half: Half) -> None:
+    """Streams whose intervals end in the same second are sealed in others before it, once there are enough."""
+    half.runtime, half.options = VirtualRuntime(), {"seals_per_second": 1}
+    buffering = {"size_mib": 64, "interval_seconds": 10}
+
+    async def scenario() -> None:
+        names = "one", "two", "three"
+        streams = half.open(**{name: {**to("out"), "buffering": buffering} for name in names})
+        for name in names:
+            await put(streams, name, 1)
+        sealed = []
+        for seconds in (7.9, 0.2, 1, 1):
+            await passed(seconds)
+            sealed.append([message["segment"][0] for message in half.told])
+        assert sealed == [[], ["three"], ["three", "two"], ["three", "two", "one"]]
+
+    run(scenario())
 
 
 async def test_change_waits_for_a_seal(half: Half) -> None:

@@ -22,6 +22,7 @@ from firehose.model import Origin, Position, Records, Segment, SegmentKey
 from firehose.rows import values_bytes
 
 ZERO_INTERVAL_SECONDS = 1.0  # "zero buffering" delivers within a few seconds: firehose.md section 4
+EARLY = 1 / 2  # of its interval: so much earlier it may be sealed where many are due. A hint: firehose.md section 4
 GROWTH_LIMIT = 16  # how many times its hint a segment may grow while delivery is behind
 GROWN_BYTES = 128 * 1024 * 1024  # and to which size at the most: AWS's largest hint
 FRAME_BYTES = 64 * 1024 * 1024  # a group larger than this waits for the next frame
@@ -98,7 +99,8 @@ class DiskAppender:
         for writing in self._writing if changed else ():
             if writing.age:
                 writing.age.cancel()
-                self._ring(writing)
+                writing.age = None
+                self._set_alarm(writing)
 
     @property
     def _interval_seconds(self) -> float:
@@ -277,7 +279,7 @@ class DiskAppender:
                     done.set_result(None)
         if writing.open and writing.aging_since is None:
             writing.aging_since = self._runtime.monotonic()
-            self._ring(writing)
+            self._set_alarm(writing)
 
     async def _store(self, writing: Writing, group: Group, waiting: list[Waiting]) -> None:
         """Hands one group to the disk, and settles everyone who waits for it, whatever happens."""
@@ -342,11 +344,12 @@ class DiskAppender:
         growth = min(GROWTH_LIMIT, max(1, self._state.waiting_bytes // (4 * hint)))
         return size >= max(hint, min(hint * growth, GROWN_BYTES))
 
-    def _ring(self, writing: Writing) -> None:
+    def _set_alarm(self, writing: Writing) -> None:
         assert writing.aging_since is not None, "a segment's age begins with its first record"
-        left = writing.aging_since + self._interval_seconds - self._runtime.monotonic()
-        if left < inf:  # else nothing is sealed for its age
-            writing.age = self._runtime.after(max(0.0, left), partial(self._aged, writing))
+        interval = self._interval_seconds
+        if interval < inf:  # else nothing is sealed for its age
+            due, early = writing.aging_since + interval, interval * EARLY
+            writing.age = self._at.alarms.set(self._runtime, due, early, partial(self._aged, writing))
 
     def _aged(self, writing: Writing) -> None:
         writing.age = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from firehose.buffer import frame
+from firehose.buffer.alarms import Alarms
 from firehose.contracts import Disk
 from firehose.model import Origin, Segment, SegmentKey
 from firehose.runtime import Runtime, Threads
@@ -25,6 +26,7 @@ class Workplace:
     runtime: Runtime
     version: Callable[[], int]  # of the stream's definition, now
     failed: Callable[[str], None]  # told of each failure of the disk
+    alarms: Alarms = field(default_factory=Alarms)  # of whoever shares them
 
 
 @dataclass(frozen=True, slots=True)

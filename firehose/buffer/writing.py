@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
+from firehose.buffer.alarms import Alarm
 from firehose.buffer.lane import Lane, OpenSegment
 
 LANES = 8  # of a stream, written side by side
@@ -32,7 +33,7 @@ class Writing:
     before_bytes: int = 0  # what the stream had accepted then
     seal_due: bool = False
     sealers: list[asyncio.Future[None]] = field(default_factory=list)
-    age: asyncio.TimerHandle | None = None
+    age: Alarm | None = None
     aging_since: float | None = None  # on the monotonic clock, while it has records open
 
     @property
